@@ -1,0 +1,196 @@
+"""The types that cross rooms: data as it flows, and the interfaces of the three stages.
+
+An algorithm is a ``NamedTuple`` of pure functions, made by a factory with keyword arguments, the way an optax
+optimiser is. Fields that few methods need have defaults. ``params`` is what a gradient reaches, ``state`` is what a
+step changes by other means (running statistics, queues, momentum teachers); both are trees of arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key, PyTree, Shaped
+
+Metrics = dict[str, Any]
+Outputs = dict[str, Any]
+Params = Any
+State = Any
+
+NormMode = Literal["transductive", "support", "one_query", "running"]
+Rotations = Literal["none", "classes", "random"]
+
+
+class Examples(NamedTuple):
+    """Labelled examples of one task: ``inputs`` [n, ...], ``label`` [n] (or targets [n, d]), ``mask`` [n] or None.
+
+    Rows whose mask is False are padding: they enter neither losses nor batch statistics.
+    """
+
+    inputs: PyTree[Shaped[Array, "..."]]
+    label: Shaped[Array, "..."]
+    mask: Bool[Array, "..."] | None = None
+
+
+class Episode(NamedTuple):
+    """One task: what a learner adapts on (``support``) and what it is judged on (``query``)."""
+
+    support: Examples
+    query: Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeSpec:
+    """The shape of a task: ``way`` classes, ``shot`` support and ``query`` query examples a class.
+
+    ``rotations``: "none"; "classes", every quarter turn of a class is a class of its own; "random", each class of an
+    episode is turned by one random quarter turn.
+    """
+
+    way: int = 5
+    shot: int = 1
+    query: int = 15
+    rotations: Rotations = "none"
+
+    def __post_init__(self):
+        for name, least in (("way", 1), ("shot", 1), ("query", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"EpisodeSpec.{name} must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def name(self) -> str:
+        """The column's name in result files, such as ``5w1s``."""
+        return f"{self.way}w{self.shot}s"
+
+
+class Pool(NamedTuple):
+    """A labelled data set that lives on the device, with a table of where each class's examples are."""
+
+    inputs: Shaped[Array, "n ..."]  # images stay uint8
+    label: Int[Array, " n"]  # 0 … classes-1
+    members: Int[Array, "classes most"]  # members[c, :count[c]] are the rows of class c; the rest is padding
+    count: Int[Array, " classes"]
+
+
+class Keys(NamedTuple):
+    """Randomness of one step: ``example`` has one key an example (or task) of this device's slice of the global
+    batch, ``shared`` is the same on every device. Neither depends on how many devices there are."""
+
+    example: Key[Array, " n"]
+    shared: Key[Array, ""]
+
+
+class Feed(NamedTuple):
+    """Where ``fit`` takes batches from: an on-device pool with a pure ``draw``, or a host ``reader``.
+
+    ``draw(pool, root, step, shard, shards)`` gives this shard's slice of step's global batch of ``size`` rows.
+    ``reader`` (streams) is an iterator of host batches, this process's rows of the global batch, with
+    ``get_state() -> bytes`` and ``set_state(bytes)``; ``draw`` is then None.
+    """
+
+    size: int
+    pool: PyTree
+    draw: Callable[[PyTree, Key[Array, ""], Int[Array, ""], Any, int], PyTree] | None = None
+    reader: Reader | None = None
+
+
+class Reader(Protocol):
+    """A host iterator whose position can be saved and restored."""
+
+    def __next__(self) -> PyTree: ...
+    def __iter__(self) -> Iterator[PyTree]: ...
+    def get_state(self) -> bytes: ...
+    def set_state(self, state: bytes) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What may differ between training and test. Hashable, so that it is static under ``jit``.
+
+    ``inner_steps`` None means the learner's own number. ``order`` 1 drops second derivatives.
+    ``norm`` says whose statistics batch norm uses for the queries (see ``metalearn/norm_modes.py``).
+    """
+
+    train: bool = False
+    inner_steps: int | None = None
+    norm: NormMode = "transductive"
+    order: int = 2
+
+
+def _keep(params: Params, state: State, *unused: Any) -> tuple[Params, State]:
+    del unused
+    return params, state
+
+
+def _keep_pool(params: Params, state: State, pool: PyTree, key: Any) -> PyTree:
+    del params, state, key
+    return pool
+
+
+class Objective(NamedTuple):
+    """Stage 1: a loss whose target comes from the data itself.
+
+    ``batch`` is a dict: ``inputs``, ``index`` [n] of the example, ``mask`` and ``label`` where there are any.
+    """
+
+    init: Callable[..., tuple[Params, State]]  # (key, batch, encoder_params=None)
+    loss: Callable[[Params, State, dict, Keys, Any], tuple[Any, tuple[State, Metrics]]]
+    features: Callable[[Params, State, PyTree], Array]  # (params, state, inputs) -> [batch, dim]
+    after_update: Callable[[Params, State, Any], tuple[Params, State]] = _keep
+    refresh: Callable[[Params, State, PyTree, Any], PyTree] = _keep_pool
+
+
+class MetaLearner(NamedTuple):
+    """Stage 2: an initialisation and an update rule.
+
+    ``params`` is ``{"encoder", "head", "rule"}`` (θ0 and φ together; a learner has those it needs). ``adapt`` is
+    U_φ(θ0, D_train) and returns only what differs per task. ``predict`` returns ``{"logits" | "mean", "features"}``,
+    and, when ``ctx.train``, may return ``"state"``, the state after this pass. ``meta_grad`` None means the default,
+    ``metalearn.base.meta_gradient``. ``episode_spec`` maps the test episode's spec to the one to train on.
+    """
+
+    init: Callable[..., tuple[Params, State]]  # (key, episode, encoder_params=None)
+    adapt: Callable[..., Any]  # (params, state, support, key, ctx) -> task
+    predict: Callable[..., Outputs]  # (params, state, task, inputs, ctx) -> outputs
+    loss: Callable[[Outputs, Examples], Array]
+    meta_grad: Callable[..., tuple[Params, State, Metrics]] | None = None
+    train_context: Context = Context(train=True)
+    test_context: Context = Context()
+    episode_spec: Callable[[EpisodeSpec], EpisodeSpec] = lambda spec: spec
+
+
+class Term(NamedTuple):
+    """Stage 3: one summand of a distillation loss. ``apply`` returns a scalar."""
+
+    init: Callable[[Any, Outputs, Outputs], Params]  # (key, student_outputs, teacher_outputs); {} for most
+    apply: Callable[[Params, Outputs, Outputs, Examples], Array]
+
+
+class Trainable(NamedTuple):
+    """What the one training loop runs; every stage reduces to it (``train/trainable.py``).
+
+    ``grads`` returns local means; only ``train/parallel.py`` averages over devices.
+    """
+
+    init: Callable[[Any, PyTree], tuple[Params, State]]  # (key, batch)
+    grads: Callable[[Params, State, PyTree, Keys, Any], tuple[Params, State, Metrics]]
+    after_update: Callable[[Params, State, Any], tuple[Params, State]] = _keep
+    refresh: Callable[[Params, State, PyTree, Any], PyTree] = _keep_pool
+
+
+def episode_of(spec: EpisodeSpec, inputs: Shaped[Array, "..."]) -> Episode:
+    """A blank episode of the right shapes, for ``init``: zeros like one row of ``inputs`` [n, ...]."""
+
+    def rows(each: int) -> Examples:
+        label = jnp.repeat(jnp.arange(spec.way), each)
+        return Examples(jnp.zeros((spec.way * each, *inputs.shape[1:]), inputs.dtype), label)
+
+    return Episode(rows(spec.shot), rows(max(spec.query, 1)))
+
+
+def batch_axis(tree: PyTree) -> int:
+    """The length of the leading axis that the tree's leaves share."""
+    return jax.tree.leaves(tree)[0].shape[0]
