@@ -1,0 +1,88 @@
+"""Prototypical Networks: a class is the mean of its support features; a query belongs to the nearest."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from metarep_jax.encoders import split_variables
+from metarep_jax.metalearn.base import cross_entropy
+from metarep_jax.metalearn.features import encode_queries, encode_support
+from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
+
+Distance = Literal["euclidean", "cosine"]
+
+
+def prototypical(
+    encoder: nn.Module,
+    *,
+    way: int,
+    distance: Distance = "euclidean",
+    temperature: float | None = None,
+    test_norm: NormMode = "running",
+) -> MetaLearner:
+    """Learns features in which the mean of a class's few examples is a good classifier.
+
+    With an encoder that was trained some other way and never meta-trained, this is the nearest-prototype baseline.
+
+    Args:
+      encoder: a module of ``metarep_jax.encoders``.
+      way: classes of an episode.
+      distance: "euclidean" (squared, as in the paper) or "cosine".
+      temperature: divides the negative distances; None means 1 for euclidean, 0.1 for cosine.
+      test_norm: whose statistics batch norm uses for the queries at test.
+
+    Returns:
+      A ``MetaLearner`` whose ``task`` is the prototypes [way, dim] and what the norm modes need.
+
+    References:
+      Snell et al., Prototypical Networks for Few-shot Learning, eq. 1 and 2 (https://arxiv.org/abs/1703.05175).
+    """
+    scale = temperature or {"euclidean": 1.0, "cosine": 0.1}[distance]
+
+    def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
+        return split_variables({"encoder": encoder_params or encoder.init(key, episode.support.inputs)})
+
+    def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
+        del key
+        features = encode_support(encoder, params, state, support, ctx)
+        return {"prototypes": class_means(features, support.label, way, support.mask), "support": support}
+
+    def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context) -> dict:
+        features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx)
+        logits = -distances(features, task["prototypes"], distance) / scale
+        return {"logits": logits, "features": features, "state": {**state, "encoder": encoder_state}}
+
+    return MetaLearner(
+        init=init,
+        adapt=adapt,
+        predict=predict,
+        loss=cross_entropy,
+        train_context=Context(train=True, norm="transductive"),
+        test_context=Context(norm=test_norm),
+    )
+
+
+def class_means(
+    features: Float[Array, "n dim"], label: Int[Array, " n"], way: int, mask: Array | None = None
+) -> Float[Array, "way dim"]:
+    """The mean feature of each class over the rows that ``mask`` keeps."""
+    member = jax.nn.one_hot(label, way, dtype=features.dtype)
+    if mask is not None:
+        member = member * mask[:, None]
+    return (member.T @ features) / jnp.maximum(member.sum(0), 1)[:, None]
+
+
+def distances(
+    features: Float[Array, "n dim"], prototypes: Float[Array, "way dim"], distance: Distance = "euclidean"
+) -> Float[Array, "n way"]:
+    """Squared Euclidean distance, or one minus the cosine, of every feature to every prototype."""
+    if distance == "cosine":
+        unit = [rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8) for rows in (features, prototypes)]
+        return 1 - unit[0] @ unit[1].T
+    if distance != "euclidean":
+        raise ValueError(f"unknown distance {distance!r}; there are: euclidean, cosine")
+    squares = jnp.sum(features**2, -1)[:, None] + jnp.sum(prototypes**2, -1)[None]
+    return squares - 2 * features @ prototypes.T
