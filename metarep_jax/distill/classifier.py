@@ -1,0 +1,61 @@
+"""An encoder and a linear head over a fixed set of classes: the model of the fixed-class transfers."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array
+
+from metarep_jax.encoders import split_variables
+from metarep_jax.types import Outputs
+
+
+class Classifier(NamedTuple):
+    """``init(key, inputs, encoder_params=None) -> params, state``;
+    ``outputs(params, state, inputs, mask=None, train=False) -> {"logits", "features"}, state``."""
+
+    init: Callable[..., tuple[Any, Any]]
+    outputs: Callable[..., tuple[Outputs, Any]]
+
+
+def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Classifier:
+    """A classifier of ``classes`` classes over ``encoder``.
+
+    Args:
+      encoder: a module of ``metarep_jax.encoders``.
+      classes: number of classes, at least 2.
+      frozen: *feature extraction*: the encoder stands in ``state``, so that neither gradients nor weight decay reach
+        it, and normalises with its running averages. Else *fine-tuning*: everything learns.
+
+    Raises:
+      ValueError: for fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
+    head = nn.Dense(classes)
+
+    def init(key: Array, inputs: Array, encoder_params: Any = None) -> tuple[Any, Any]:
+        encoder_key, head_key = jax.random.split(key)
+        variables = encoder_params or encoder.init(encoder_key, inputs)
+        features = encoder.apply(variables, inputs, running=True)
+        params, state = split_variables({"encoder": variables, "head": head.init(head_key, features)})
+        if frozen:
+            return {"head": params["head"]}, {"encoder": state["encoder"], "frozen": params["encoder"]}
+        return params, {"encoder": state["encoder"]}
+
+    def outputs(
+        params: Any, state: Any, inputs: Array, mask: Array | None = None, train: bool = False
+    ) -> tuple[Outputs, Any]:
+        weights = jax.lax.stop_gradient(state["frozen"]) if frozen else params["encoder"]
+        variables = {"params": weights, "batch_stats": state["encoder"]}
+        features, moved = encoder.apply(variables, inputs, mask, not train or frozen, mutable=["batch_stats"])
+        logits = head.apply({"params": params["head"]}, features)
+        return {"logits": logits, "features": features}, {**state, "encoder": moved.get("batch_stats", {})}
+
+    return Classifier(init, outputs)
+
+
+def classifier_encoder(params: Any, state: Any) -> Any:
+    """The encoder's Linen variables of a classifier, frozen or not."""
+    return {"params": state.get("frozen", params.get("encoder")), "batch_stats": state["encoder"]}
