@@ -1,0 +1,183 @@
+"""A trained model on disk and in use: ``load(run_folder)`` gives ``embed``, ``adapt`` and ``predict``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cattrs
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from metarep_jax.distill.classifier import classifier, classifier_encoder
+from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
+from metarep_jax.evaluate.features import Identity, Whitening
+from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.train.checkpoints import load_tree, save_tree
+from metarep_jax.types import Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """What is needed, beside the arrays, to build a model again."""
+
+    kind: Literal["features", "learner", "classifier"]
+    encoder: EncoderConfig
+    learner: LearnerConfig
+    shape: tuple[int, ...]  # of one input, such as (28, 28, 1)
+    way: int = 5  # learner: classes of an episode
+    class_names: tuple[str, ...] = ()  # classifier: its classes
+
+
+class Prediction(NamedTuple):
+    """``label`` [n]: class names or the labels given to ``adapt``; ``probability`` [n, classes]."""
+
+    label: np.ndarray
+    probability: Float[Array, "n classes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model. Immutable: ``adapt`` returns an adapted model and leaves this one as it is."""
+
+    spec: ModelSpec
+    params: Any
+    state: Any
+    whitening: Whitening | None = None
+    task: Any = None
+    labels: tuple[Any, ...] = ()
+
+    def embed(self, x: Shaped[Array, "n ..."]) -> Float[Array, "n dim"]:
+        """Features of ``x`` [n, h, w, c], uint8 or float in [0, 1]."""
+        return self._embed(self._checked(x))
+
+    def adapt(self, inputs: Shaped[Array, "n ..."], labels: Any) -> Model:
+        """A model for the classes of a few labelled examples.
+
+        Args:
+          inputs: support examples [n, h, w, c].
+          labels: one label an example, of any kind that sorts (numbers, names).
+
+        Raises:
+          ValueError: for a classifier of fixed classes, or fewer or more classes than the learner's head takes.
+        """
+        if self.spec.kind == "classifier":
+            raise ValueError("this model classifies fixed classes and does not adapt; call predict, or load a learner")
+        inputs = self._checked(inputs)
+        names, index = np.unique(np.asarray(labels), return_inverse=True)
+        if len(index) != len(inputs):
+            raise ValueError(f"adapt: {len(inputs)} inputs but {len(index)} labels")
+        if self._fixed_way and len(names) != self.spec.way:
+            raise ValueError(f"this learner was trained for {self.spec.way} classes, got examples of {len(names)}")
+        support = Examples(inputs, jnp.asarray(index, jnp.int32))
+        learner, params, state = self._learner(len(names))
+        if self.spec.kind == "features":
+            support = support._replace(inputs=self.embed(inputs))
+        task = jax.jit(learner.adapt, static_argnums=4)(params, state, support, jax.random.key(0), learner.test_context)
+        return dataclasses.replace(self, task=task, labels=tuple(names.tolist()))
+
+    def predict(self, x: Shaped[Array, "n ..."]) -> Prediction:
+        """The class of every row of ``x`` [n, h, w, c].
+
+        Raises:
+          ValueError: when a learner has not been adapted.
+        """
+        x = self._checked(x)
+        if self.spec.kind == "classifier":
+            logits = self._logits(x)
+            names = self.spec.class_names
+        elif self.task is None:
+            raise ValueError("call adapt(inputs, labels) with a few labelled examples before predict")
+        else:
+            learner, params, state = self._learner(len(self.labels))
+            x = self.embed(x) if self.spec.kind == "features" else x
+            predict = jax.jit(learner.predict, static_argnums=4)
+            logits = predict(params, state, self.task, x, learner.test_context)["logits"]
+            names = self.labels
+        return Prediction(np.asarray(names)[np.asarray(logits.argmax(-1))], jax.nn.softmax(logits))
+
+    @property
+    def encoder_params(self) -> Any:
+        """The encoder's Linen variables: what the next stage starts from."""
+        if self.spec.kind == "classifier":
+            return classifier_encoder(self.params, self.state)
+        return encoder_variables(self.params, self.state)
+
+    def _learner(self, way: int) -> tuple[Any, Any, Any]:
+        if self.spec.kind == "features":
+            return make_learner(self.spec.learner, Identity(), way=way), *_NOTHING
+        return make_learner(self.spec.learner, self._encoder, way=way), self.params, self.state
+
+    @property
+    def _fixed_way(self) -> bool:
+        return self.spec.kind == "learner" and "head" in self.params
+
+    @property
+    def _encoder(self) -> Any:
+        return make_encoder(self.spec.encoder, adapted=self._fixed_way)
+
+    @cached_property
+    def _embed(self) -> Any:
+        encoder, variables, whitening = self._encoder, self.encoder_params, self.whitening
+
+        def embed(x: Array) -> Array:
+            features = encoder.apply(variables, x, running=True)
+            return features if whitening is None else whitening(features)
+
+        return jax.jit(embed)
+
+    @cached_property
+    def _logits(self) -> Any:
+        model = classifier(self._encoder, len(self.spec.class_names), frozen="frozen" in self.state)
+        return jax.jit(lambda x: model.outputs(self.params, self.state, x)[0]["logits"])
+
+    def _checked(self, x: Any) -> Array:
+        x = jnp.asarray(x)
+        if x.ndim == len(self.spec.shape) and self.spec.shape[-1] == 1 and x.shape[1:] == self.spec.shape[:-1]:
+            x = x[..., None]  # grey images without a channel axis
+        if x.shape[1:] != self.spec.shape:
+            wanted = ", ".join(map(str, self.spec.shape))
+            raise ValueError(f"this model takes inputs of shape [n, {wanted}], got {list(x.shape)}")
+        if not (x.dtype == jnp.uint8 or jnp.issubdtype(x.dtype, jnp.floating)):
+            raise ValueError(f"this model takes uint8 images in 0–255 or floats in [0, 1], got {x.dtype}")
+        return x
+
+
+def save_model(folder: Path, model: Model) -> None:
+    """Writes ``model`` under ``folder``/model, with a digest of its arrays."""
+    folder = Path(folder) / "model"
+    arrays = {"params": model.params, "state": model.state}
+    if model.whitening is not None:
+        arrays["whitening"] = model.whitening._asdict()
+    save_tree(folder / "arrays", arrays)
+    text = json.dumps(cattrs.unstructure(model.spec), indent=2)
+    part = folder / "spec.json.part"
+    part.write_text(text + "\n")
+    part.replace(folder / "spec.json")
+
+
+def load(run_folder: Path | str) -> Model:
+    """The model that a finished run left in ``run_folder``.
+
+    Raises:
+      FileNotFoundError: when there is no finished model, naming what is there.
+      ValueError: when its arrays are damaged.
+    """
+    run_folder = Path(run_folder)
+    folder = run_folder / "model"
+    if not (folder / "spec.json").is_file():
+        finished = sorted(str(found.parent.parent) for found in run_folder.glob("**/model/spec.json"))
+        hint = f"; finished models below it: {', '.join(finished)}" if finished else ""
+        raise FileNotFoundError(f"{run_folder} holds no finished model{hint}")
+    spec = cattrs.structure(json.loads((folder / "spec.json").read_text()), ModelSpec)
+    arrays = load_tree(folder / "arrays")
+    whitening = Whitening(**arrays["whitening"]) if "whitening" in arrays else None
+    return Model(spec, arrays["params"], arrays["state"], whitening)
+
+
+_NOTHING = ({"encoder": {}}, {"encoder": {}})

@@ -1,0 +1,83 @@
+"""Intervals, whitening, feature pools, probes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarep_jax.evaluate import (
+    compute_features,
+    feature_pool,
+    fit_whitening,
+    interval,
+    linear_probe,
+    nearest_neighbours,
+    split_examples,
+)
+from metarep_jax.types import Pool
+
+
+def test_interval_is_1_96_standard_errors():
+    values = [0.0, 100, 50, 50]
+    found = interval(values)
+    assert found.mean == 50
+    assert found.ci95 == pytest.approx(1.96 * np.std(values, ddof=1) / 2)
+    assert found.n == 4
+    assert interval([3.0]).ci95 is None
+    with pytest.raises(ValueError, match="at least one"):
+        interval([])
+
+
+@pytest.mark.parametrize(("power", "exponent"), [(0.5, 0.0), (0.25, 0.5), (0.0, 1.0)])
+def test_whitening_raises_the_spectrum_to_its_power(power, exponent):
+    rows = jax.random.normal(jax.random.key(0), (500, 3)) * jnp.array([1.0, 2, 4]) + 5
+    whitened = fit_whitening(rows, power=power)(rows)
+    np.testing.assert_allclose(whitened.mean(0), 0, atol=1e-4)
+    before = np.linalg.eigvalsh(np.cov(rows, rowvar=False))
+    after = np.linalg.eigvalsh(np.cov(whitened, rowvar=False))
+    np.testing.assert_allclose(after, before**exponent, rtol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 7, 100])
+def test_features_do_not_depend_on_the_batch(batch):
+    rows = jnp.arange(14.0).reshape(7, 2)
+    np.testing.assert_array_equal(compute_features(lambda x: 2 * x, rows, batch=batch), 2 * rows)
+
+
+def test_feature_pool_holds_each_quarter_turn_as_a_class():
+    images = jax.random.randint(jax.random.key(1), (4, 3, 3, 1), 0, 255).astype(jnp.uint8)
+    pool = Pool(images, jnp.array([0, 0, 1, 1]), jnp.array([[0, 1], [2, 3]]), jnp.array([2, 2]))
+    turned = feature_pool(lambda x: x.reshape(len(x), -1).astype(jnp.float32), pool, rotations=True)
+    assert turned.inputs.shape == (16, 9)
+    assert turned.members.shape == (8, 2)
+    # class 1 turned once is class 2 + 1; its second member is image 3 turned once
+    row = turned.members[3, 1]
+    np.testing.assert_array_equal(turned.inputs[row], np.rot90(images[3, ..., 0]).ravel())
+    assert turned.label[row] == 3
+
+
+def test_probes_are_perfect_on_separable_features_and_at_chance_on_noise():
+    key = jax.random.key(2)
+    label = jnp.arange(200) % 4
+    clear = jax.nn.one_hot(label, 4) + 0.05 * jax.random.normal(key, (200, 4))
+    noise = jax.random.normal(key, (200, 4))
+    for probe in (linear_probe, nearest_neighbours):
+        assert probe(clear[:100], label[:100], clear[100:], label[100:]).mean == 100
+        assert probe(noise[:100], label[:100], noise[100:], label[100:]).mean == pytest.approx(25, abs=13)
+
+
+def test_nearest_neighbour_votes_are_weighted_by_similarity():
+    train = jnp.array([[1.0, 0], [0, 1], [0, 1]])
+    label = jnp.array([0, 1, 1])
+    query = jnp.array([[1.0, 0.1]])
+    assert nearest_neighbours(train, label, query, jnp.array([0]), k=3).mean == 100
+
+
+def test_split_examples_is_disjoint_and_holds_every_class():
+    members = jnp.array([[0, 1, 2, 3], [4, 5, 5, 5]])
+    pool = Pool(jnp.zeros((6, 1)), jnp.array([0, 0, 0, 0, 1, 1]), members, jnp.array([4, 2]))
+    train, test = split_examples(pool, jax.random.key(3))
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(6))
+    assert set(pool.label[train].tolist()) == set(pool.label[test].tolist()) == {0, 1}
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        split_examples(pool, jax.random.key(3), test_share=1.0)
