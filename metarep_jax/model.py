@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,17 +16,17 @@ from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.distill.classifier import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
-from metarep_jax.evaluate.features import Identity, Whitening
+from metarep_jax.evaluate.features import Whitened, Whitening
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.train.checkpoints import load_tree, save_tree
-from metarep_jax.types import Examples
+from metarep_jax.types import Examples, MetaLearner
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """What is needed, beside the arrays, to build a model again."""
 
-    kind: Literal["features", "learner", "classifier"]
+    kind: Literal["learner", "classifier"]
     encoder: EncoderConfig
     learner: LearnerConfig
     shape: tuple[int, ...]  # of one input, such as (28, 28, 1)
@@ -51,6 +51,7 @@ class Model:
     whitening: Whitening | None = None
     task: Any = None
     labels: tuple[Any, ...] = ()
+    _compiled: dict[int, Any] = dataclasses.field(default_factory=dict, repr=False)  # by way; adapted models share it
 
     def embed(self, x: Shaped[Array, "n ..."]) -> Float[Array, "n dim"]:
         """Features of ``x`` [n, h, w, c], uint8 or float in [0, 1]."""
@@ -72,13 +73,11 @@ class Model:
         names, index = np.unique(np.asarray(labels), return_inverse=True)
         if len(index) != len(inputs):
             raise ValueError(f"adapt: {len(inputs)} inputs but {len(index)} labels")
-        if self._fixed_way and len(names) != self.spec.way:
+        if self.fixed_way and len(names) != self.spec.way:
             raise ValueError(f"this learner was trained for {self.spec.way} classes, got examples of {len(names)}")
         support = Examples(inputs, jnp.asarray(index, jnp.int32))
-        learner, params, state = self._learner(len(names))
-        if self.spec.kind == "features":
-            support = support._replace(inputs=self.embed(inputs))
-        task = jax.jit(learner.adapt, static_argnums=4)(params, state, support, jax.random.key(0), learner.test_context)
+        adapt, _ = self._functions(len(names))
+        task = adapt(self.params, self.state, support, jax.random.key(0))
         return dataclasses.replace(self, task=task, labels=tuple(names.tolist()))
 
     def predict(self, x: Shaped[Array, "n ..."]) -> Prediction:
@@ -94,10 +93,8 @@ class Model:
         elif self.task is None:
             raise ValueError("call adapt(inputs, labels) with a few labelled examples before predict")
         else:
-            learner, params, state = self._learner(len(self.labels))
-            x = self.embed(x) if self.spec.kind == "features" else x
-            predict = jax.jit(learner.predict, static_argnums=4)
-            logits = predict(params, state, self.task, x, learner.test_context)["logits"]
+            _, predict = self._functions(len(self.labels))
+            logits = predict(self.params, self.state, self.task, x)["logits"]
             names = self.labels
         return Prediction(np.asarray(names)[np.asarray(logits.argmax(-1))], jax.nn.softmax(logits))
 
@@ -108,32 +105,37 @@ class Model:
             return classifier_encoder(self.params, self.state)
         return encoder_variables(self.params, self.state)
 
-    def _learner(self, way: int) -> tuple[Any, Any, Any]:
-        if self.spec.kind == "features":
-            return make_learner(self.spec.learner, Identity(), way=way), *_NOTHING
-        return make_learner(self.spec.learner, self._encoder, way=way), self.params, self.state
+    def learner(self, way: int) -> MetaLearner:
+        """The learner, for episodes of ``way`` classes."""
+        return make_learner(self.spec.learner, self.encoder, way=way)
 
     @property
-    def _fixed_way(self) -> bool:
-        return self.spec.kind == "learner" and "head" in self.params
+    def fixed_way(self) -> bool:
+        """Whether the learner has a head of its own, for a fixed number of classes (MAML), and adapts weights."""
+        return "head" in self.params
 
     @property
-    def _encoder(self) -> Any:
-        return make_encoder(self.spec.encoder, adapted=self._fixed_way)
+    def encoder(self) -> Any:
+        """The encoder, its features whitened where the model has a whitening."""
+        encoder = make_encoder(self.spec.encoder, adapted=self.fixed_way)
+        return encoder if self.whitening is None else Whitened(encoder, self.whitening)
+
+    def _functions(self, way: int) -> Any:
+        if way not in self._compiled:
+            learner = self.learner(way)
+            self._compiled[way] = tuple(
+                jax.jit(partial(function, ctx=learner.test_context)) for function in (learner.adapt, learner.predict)
+            )
+        return self._compiled[way]
 
     @cached_property
     def _embed(self) -> Any:
-        encoder, variables, whitening = self._encoder, self.encoder_params, self.whitening
-
-        def embed(x: Array) -> Array:
-            features = encoder.apply(variables, x, running=True)
-            return features if whitening is None else whitening(features)
-
-        return jax.jit(embed)
+        encoder, variables = self.encoder, self.encoder_params
+        return jax.jit(lambda x: encoder.apply(variables, x, running=True))
 
     @cached_property
     def _logits(self) -> Any:
-        model = classifier(self._encoder, len(self.spec.class_names), frozen="frozen" in self.state)
+        model = classifier(self.encoder, len(self.spec.class_names), frozen="frozen" in self.state)
         return jax.jit(lambda x: model.outputs(self.params, self.state, x)[0]["logits"])
 
     def _checked(self, x: Any) -> Array:
@@ -179,5 +181,3 @@ def load(run_folder: Path | str) -> Model:
     whitening = Whitening(**arrays["whitening"]) if "whitening" in arrays else None
     return Model(spec, arrays["params"], arrays["state"], whitening)
 
-
-_NOTHING = ({"encoder": {}}, {"encoder": {}})

@@ -22,6 +22,22 @@ class Whitening(NamedTuple):
         return (features - self.mean) @ self.matrix
 
 
+class Whitened(NamedTuple):
+    """An encoder whose features are whitened; ``init`` and ``apply`` as a Linen encoder's, with its variables."""
+
+    encoder: nn.Module
+    whitening: Whitening
+
+    def init(self, key: Array, x: Array) -> Any:
+        return self.encoder.init(key, x)
+
+    def apply(self, variables: Any, x: Array, *args: Any, **kwargs: Any) -> Any:
+        found = self.encoder.apply(variables, x, *args, **kwargs)
+        if kwargs.get("mutable"):
+            return self.whitening(found[0]), found[1]
+        return self.whitening(found)
+
+
 def fit_whitening(features: Float[Array, "n dim"], power: float = 0.25, floor: float = 1e-4) -> Whitening:
     """Centres features and scales their principal directions by eigenvalue^(−power), fitted on training features.
 
