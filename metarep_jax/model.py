@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.distill.classifier import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
-from metarep_jax.evaluate.features import Whitened, Whitening
+from metarep_jax.encoders.features import Whitened, Whitening
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.train.checkpoints import load_tree, save_tree
 from metarep_jax.types import Examples, MetaLearner

@@ -75,6 +75,13 @@ class Pool(NamedTuple):
     count: Int[Array, " classes"]
 
 
+class Partnered(NamedTuple):
+    """A pool whose examples have partners that may stand for them as a second view: a row draws one of its k."""
+
+    pool: Pool
+    partner: Int[Array, "n k"]  # rows of the pool
+
+
 class Keys(NamedTuple):
     """Randomness of one step: ``example`` has one key an example (or task) of this device's slice of the global
     batch, ``shared`` is the same on every device. Neither depends on how many devices there are."""

@@ -1,6 +1,7 @@
 """SimCLR: two views of an image attract each other and repel all other images of the global batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +10,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from metarep_jax.encoders import split_variables
+from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.encoders.layers import Norm
 from metarep_jax.pretrain.contrast import embedding_health, nt_xent
-from metarep_jax.types import Keys, Objective
+from metarep_jax.pretrain.neighbours import mutual_neighbours
+from metarep_jax.types import Keys, Objective, Partnered
 
 Augment = Callable[[Array, Array], Array]  # (keys [n], images [n, h, w, c]) -> views [n, h, w, c]
 
@@ -37,6 +40,7 @@ def simclr(
     temperature: float = 0.1,
     hidden: int = 256,
     out: int = 128,
+    neighbours: int = 0,
     axis_name: str | None = None,
 ) -> Objective:
     """Contrastive learning of visual representations with in-batch negatives.
@@ -46,6 +50,8 @@ def simclr(
       augment: ``(keys [n], images [n, h, w, c]) -> float views [n, h, w, c]``, random in its keys only.
       temperature: of NT-Xent; positive.
       hidden, out: sizes of the projector's two layers.
+      neighbours: 0, or k: ``refresh`` then lets mutual neighbours among the k nearest images, by the half-whitened
+        features of the moment, be each other's second view; without labels. The feed's pool is then ``Partnered``.
       axis_name: the mapped axis over which the batch is sharded, or None.
 
     Returns:
@@ -60,6 +66,8 @@ def simclr(
     for name, value in {"temperature": temperature, "hidden": hidden, "out": out}.items():
         if value <= 0:
             raise ValueError(f"simclr: {name} must be positive, got {value}")
+    if neighbours < 0:
+        raise ValueError(f"simclr: neighbours must not be negative, got {neighbours}")
     projector = Projector(hidden, out, axis_name)
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
@@ -94,4 +102,9 @@ def simclr(
     def features(params: Any, state: Any, inputs: Array) -> Array:
         return encoder.apply({"params": params["encoder"], "batch_stats": state["encoder"]}, inputs, running=True)
 
-    return Objective(init, loss, features)
+    def refresh(params: Any, state: Any, pool: Partnered, key: Array) -> Partnered:
+        del key
+        embedded = compute_features(partial(features, params, state), pool.pool.inputs)
+        return pool._replace(partner=mutual_neighbours(fit_whitening(embedded)(embedded), k=neighbours))
+
+    return Objective(init, loss, features, refresh=refresh) if neighbours else Objective(init, loss, features)

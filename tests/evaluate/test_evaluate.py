@@ -5,15 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.evaluate import (
-    compute_features,
-    feature_pool,
-    fit_whitening,
-    interval,
-    linear_probe,
-    nearest_neighbours,
-    split_examples,
-)
+from metarep_jax.encoders.features import compute_features, fit_whitening
+from metarep_jax.evaluate import feature_pool, interval, linear_probe, nearest_neighbours, split_examples
 from metarep_jax.types import Pool
 
 

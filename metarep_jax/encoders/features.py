@@ -1,15 +1,12 @@
-"""Frozen features of a whole pool, computed once, and their whitening."""
+"""Frozen features of many rows, and their whitening."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Shaped
-
-from metarep_jax.types import Pool
+from jaxtyping import Array, Float, Shaped
 
 
 class Whitening(NamedTuple):
@@ -51,11 +48,10 @@ def fit_whitening(features: Float[Array, "n dim"], power: float = 0.25, floor: f
     References:
       Su et al. 2021, Whitening Sentence Representations, https://arxiv.org/abs/2103.15316, algorithm 1 (power 0.5).
     """
-    rows = np.asarray(features, np.float64)
-    mean = rows.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
-    scales = np.maximum(values, floor * values.max()) ** -power
-    return Whitening(jnp.asarray(mean, jnp.float32), jnp.asarray(vectors * scales, jnp.float32))
+    mean = features.mean(0)
+    centred = features - mean
+    values, vectors = jnp.linalg.eigh(centred.T @ centred / (features.shape[0] - 1))
+    return Whitening(mean, vectors * jnp.maximum(values, floor * values.max()) ** -power)
 
 
 def compute_features(
@@ -80,23 +76,6 @@ def compute_features(
     return all_rows(inputs)
 
 
-def feature_pool(embed: Callable[[Array], Array], pool: Pool, *, rotations: bool = False, batch: int = 256) -> Pool:
-    """The pool with features for inputs; ``rotations``: every quarter turn of a class becomes a class of its own.
-
-    With ``Identity()`` for an encoder, any learner that leaves the encoder alone gives on this pool what it gives on
-    the images, without computing a feature twice.
-    """
-    turns = range(4) if rotations else range(1)
-    inputs = [compute_features(embed, jnp.rot90(pool.inputs, turn, axes=(1, 2)), batch=batch) for turn in turns]
-    classes, rows = pool.members.shape[0], pool.label.shape[0]
-    return Pool(
-        inputs=jnp.concatenate(inputs),
-        label=jnp.concatenate([pool.label + turn * classes for turn in turns]),
-        members=jnp.concatenate([pool.members + turn * rows for turn in turns]),
-        count=jnp.concatenate([pool.count for _ in turns]),
-    )
-
-
 class Identity(nn.Module):
     """An encoder for inputs that are features already."""
 
@@ -104,23 +83,3 @@ class Identity(nn.Module):
     def __call__(self, x: Float[Array, "n dim"], mask: Any = None, running: bool = False) -> Float[Array, "n dim"]:
         del mask, running
         return x
-
-
-def split_examples(pool: Pool, key: Array, test_share: float = 0.25) -> tuple[Int[Array, " a"], Int[Array, " b"]]:
-    """Rows for training and for testing, drawn within every class; at least one of each a class.
-
-    Raises:
-      ValueError: when a class has fewer than two examples, or the share is not between 0 and 1.
-    """
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
-    count, members = np.asarray(pool.count), np.asarray(pool.members)
-    if count.min() < 2:
-        raise ValueError(f"a labelled split needs 2 examples a class; class {int(count.argmin())} has {count.min()}")
-    train, test = [], []
-    for c, each in enumerate(jax.random.split(key, len(count))):
-        rows = np.asarray(jax.random.permutation(each, members[c, : count[c]]))
-        held = min(max(round(test_share * len(rows)), 1), len(rows) - 1)
-        test.append(rows[:held])
-        train.append(rows[held:])
-    return jnp.asarray(np.concatenate(train)), jnp.asarray(np.concatenate(test))

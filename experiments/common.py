@@ -1,0 +1,152 @@
+"""What every experiment shares: its common flags, the run folder, devices, and the way results are written."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import cattrs
+import jax
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+
+from metarep_jax.data import DataConfig, Splits, load_splits
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.report import figures, markdown, results, tables
+from metarep_jax.train import TrainingDiverged, map_over_keys, open_run, use_cpu_devices
+
+console = Console()
+Config = TypeVar("Config", bound="CommonConfig")
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonConfig:
+    """Flags that every experiment has."""
+
+    data: DataConfig = DataConfig()
+    """Which data, and its protocol."""
+    encoder: EncoderConfig = EncoderConfig()
+    """Which encoder, and its shape."""
+    run_folder: Path | None = None
+    """Where the run writes; default: runs/NAME-DATA. The same command resumes what was interrupted."""
+    seed: int = 0
+    """All randomness of the run follows from it."""
+    devices: int | None = None
+    """Devices to use; default: all (on a CPU, one a core)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the computation; auto: bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
+
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.devices is not None and self.devices < 1:
+            raise ValueError(f"devices must be at least 1, got {self.devices}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run in progress: its folder, its data, and the helpers bound to its devices."""
+
+    name: str
+    folder: Path
+    config: Any
+    splits: Splits
+    started: float
+    devices: int | None
+
+    @property
+    def mapper(self) -> Callable[..., Any]:
+        """Spreads evaluation episodes over the run's devices."""
+        return partial(map_over_keys, devices=self.devices)
+
+    def key(self, purpose: int) -> Any:
+        """A key for one purpose, derived from the run's seed."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), purpose)
+
+
+def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig) -> None:
+    """Sets up devices, data and run folder, then runs ``work``; ends with an error's message and a non-zero status."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[RichHandler(console=console, show_path=False)]
+    )
+    for chatty in ("absl", "jax", "orbax", "grain", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        use_cpu_devices(config.devices)
+        with prepared(name, config) as run:
+            work(run)
+    except (ValueError, OSError, TrainingDiverged) as error:
+        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        raise SystemExit(1) from error
+
+
+@contextlib.contextmanager
+def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
+    """The data, checked, and then the run folder, locked."""
+    started = time.perf_counter()
+    data = config.data
+    if data.data_dir is None and os.environ.get("METAREP_DATA"):
+        data = dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
+    with console.status(f"reading {data.name}"):
+        splits = load_splits(data)
+    folder = config.run_folder or Path("runs") / f"{name}-{data.name.replace('/', '_')}"
+    sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
+    console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
+    with open_run(folder, settings_of(config)):
+        yield Run(name, folder, config, splits, started, config.devices)
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """The config as plain values, without what does not change a result (where it is written, where data lie)."""
+    settings = cattrs.unstructure(config)
+    settings.pop("run_folder", None)
+    for place in ("data_dir", "cache_dir"):
+        settings.get("data", {}).pop(place, None)
+    return settings
+
+
+def command_line(name: str) -> str:
+    """The command that was typed, without paths of this machine."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python -m", name, *words])
+
+
+def finish(
+    run: Run, cells: dict[str, dict[str, Any]], *, figure_paths: Sequence[Path] = (), notes: Sequence[str] = ()
+) -> results.Result:
+    """Writes result.json and report.md, and prints the table."""
+    result = results.make_result(
+        name=run.name,
+        command=command_line(f"experiments.{run.name}"),
+        config=settings_of(run.config),
+        protocol=f"{run.splits.protocol.name}: {run.splits.protocol.description}",
+        seeds=[run.config.seed],
+        cells=cells,
+        wall_clock_s=time.perf_counter() - run.started,
+    )
+    results.write_result(run.folder / "result.json", result)
+    markdown.write_report(run.folder, result, list(figure_paths), list(notes))
+    console.print(tables.terminal_table(result))
+    for note in notes:
+        console.print(f"• {note}", highlight=False)
+    console.print(f"report: {run.folder / 'report.md'}")
+    return result
+
+
+def parse(config: type[Config], description: str, default: Config | None = None) -> Config:
+    """The config from the command line; a value that a config refuses ends with its message."""
+    try:
+        return tyro.cli(config, description=description, **({} if default is None else {"default": default}))
+    except ValueError as error:
+        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        raise SystemExit(2) from error
+
+
+__all__ = ["CommonConfig", "Run", "console", "figures", "finish", "parse", "run_experiment", "settings_of"]

@@ -1,0 +1,179 @@
+"""Judge a finished run on test episodes: every learner that applies, under every batch-norm mode.
+
+    python -m experiments.evaluate --model runs/pretrain-glyphs
+    python -m experiments.evaluate --model runs/pipeline-omniglot/student --data.name omniglot --data.data-dir DIR
+
+Rows: the model itself under each mode, nearest prototype and logistic regression on its frozen features, a linear
+probe and weighted nearest neighbours on a labelled split of the test classes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment
+from metarep_jax.data import Protocol, check_episode_spec
+from metarep_jax.encoders.features import Identity, compute_features
+from metarep_jax.evaluate import (
+    Interval,
+    feature_pool,
+    few_shot_accuracy,
+    linear_probe,
+    nearest_neighbours,
+    split_examples,
+)
+from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.model import Model, load
+from metarep_jax.types import EpisodeSpec, NormMode, Pool
+
+MODES: tuple[NormMode, ...] = ("running", "support", "one_query", "transductive")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateSettings:
+    """Test episodes."""
+
+    ways: tuple[int, ...] = (5, 20)
+    """Classes of an episode; one column for each pair of way and shot."""
+    shots: tuple[int, ...] = (1, 5)
+    """Support examples a class."""
+    query: int | None = None
+    """Queries a class; default: the protocol's, at most what the smallest class leaves."""
+    episodes: int | None = None
+    """Episodes of the main figures; default: the protocol's (2,000)."""
+    mode_episodes: int = 200
+    """Episodes of the figures under the other batch-norm modes."""
+
+    def __post_init__(self):
+        for name in ("ways", "shots"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(f"EvaluateSettings.{name} must be positive, got {getattr(self, name)}")
+        for name in ("episodes", "mode_episodes", "query"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"EvaluateSettings.{name} must be at least 1, got {value}")
+
+    def specs(self, protocol: Protocol, pool: Pool) -> list[EpisodeSpec]:
+        """The episodes of each column; ways beyond the pool's classes are left out."""
+        classes = pool.count.shape[0] * (4 if protocol.test_rotations == "classes" else 1)
+        smallest = int(np.asarray(pool.count).min())
+        query = self.query or protocol.query
+        return [
+            EpisodeSpec(way, shot, max(min(query, smallest - shot), 1), protocol.test_rotations)
+            for way in self.ways
+            if way <= classes
+            for shot in self.shots
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig(CommonConfig):
+    """Flags of experiments.evaluate. The encoder is the model's own; --encoder flags are not used."""
+
+    model: Path = Path("runs/quickstart")
+    """Folder of a finished run."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    inner_steps: int | None = None
+    """Inner steps at test; default: the learner's own."""
+
+
+def evaluate_model(
+    run: Run, model: Model, pool: Pool, specs: list[EpisodeSpec], *, episodes: int, mode: NormMode | None = None
+) -> dict[str, Interval]:
+    """Accuracy in % by column. Columns that a learner with a head of its own cannot take are left out.
+
+    Under running statistics features do not depend on the task, so those of the whole pool are computed once.
+    """
+    found, once = {}, None
+    for spec in specs:
+        if model.fixed_way and spec.way != model.spec.way:
+            continue
+        check_episode_spec(pool, spec, run.splits.class_names["test"], "test")
+        learner, params, state, rows, sampled = model.learner(spec.way), model.params, model.state, pool, spec
+        ctx = learner.test_context if mode is None else dataclasses.replace(learner.test_context, norm=mode)
+        if ctx.norm == "running" and not model.fixed_way and spec.rotations != "random":
+            if once is None:
+                once = feature_pool(model.embed, pool, rotations=spec.rotations == "classes")
+            learner = make_learner(model.spec.learner, Identity(), way=spec.way)
+            params = state = {"encoder": {}}
+            rows, sampled = once, dataclasses.replace(spec, rotations="none")
+        found[spec.name] = few_shot_accuracy(
+            learner, params, state, rows, sampled, key=run.key(2), episodes=episodes, ctx=ctx, mapper=run.mapper
+        )
+    return found
+
+
+def cells_of(run: Run, models: dict[str, Model], settings: EvaluateSettings, modes: bool = False) -> dict[str, Any]:
+    """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it."""
+    pool, protocol = run.splits.test, run.splits.protocol
+    specs = settings.specs(protocol, pool)
+    episodes = settings.episodes or protocol.episodes
+    cells = {}
+    for row, model in models.items():
+        with console.status(f"evaluating {row} on {episodes} episodes a column"):
+            found = evaluate_model(run, model, pool, specs, episodes=episodes)
+        cells[row] = {column: value.cell() for column, value in found.items()}
+        if not modes:
+            continue
+        own = model.learner(specs[0].way).test_context.norm
+        for mode in MODES:
+            if mode == own or model.spec.encoder.norm != "batch":
+                continue
+            with console.status(f"evaluating {row}, {mode} statistics, on {settings.mode_episodes} episodes a column"):
+                found = evaluate_model(run, model, pool, specs, episodes=settings.mode_episodes, mode=mode)
+            cells[f"{row} ({mode})"] = {column: value.cell() for column, value in found.items()}
+    return cells
+
+
+def frozen(model: Model, learner: LearnerConfig) -> Model:
+    """Another learner on the model's frozen features."""
+    variables = model.encoder_params
+    return dataclasses.replace(
+        model,
+        spec=dataclasses.replace(model.spec, learner=learner, kind="learner"),
+        params={"encoder": variables["params"]},
+        state={"encoder": variables["batch_stats"]},
+    )
+
+
+BASELINES = {
+    "nearest prototype": LearnerConfig(name="prototypical", distance="cosine"),
+    "logistic regression": LearnerConfig(name="logistic_regression"),
+}
+
+
+def probe_cells(run: Run, model: Model) -> dict[str, Any]:
+    """A linear probe and nearest neighbours on the test classes, a quarter of each class's images held out."""
+    pool = run.splits.test
+    features = compute_features(model.embed, pool.inputs)
+    train, test = split_examples(pool, run.key(3))
+    split = (features[train], pool.label[train], features[test], pool.label[test])
+    column = f"all {pool.count.shape[0]} classes"
+    return {
+        "linear probe": {column: linear_probe(*split).cell()},
+        "nearest neighbours": {column: nearest_neighbours(*split).cell()},
+    }
+
+
+def work(run: Run) -> None:
+    config = run.config
+    model = load(config.model)
+    if tuple(run.splits.test.inputs.shape[1:]) != model.spec.shape:
+        raise ValueError(
+            f"the model takes inputs of shape {model.spec.shape}, {config.data.name} gives "
+            f"{tuple(run.splits.test.inputs.shape[1:])}; set --data.image-size to match"
+        )
+    cells = {}
+    if model.spec.kind == "learner":
+        cells |= cells_of(run, {"model": model}, config.evaluate, modes=True)
+    for row, learner in BASELINES.items():
+        cells |= cells_of(run, {row: frozen(model, learner)}, config.evaluate)
+    cells |= probe_cells(run, model)
+    finish(run, cells)
+
+
+if __name__ == "__main__":
+    run_experiment("evaluate", work, parse(EvaluateConfig, __doc__))

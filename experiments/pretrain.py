@@ -1,0 +1,152 @@
+"""Stage 1: learn features without labels (SimCLR), and judge them on unseen classes.
+
+    python -m experiments.pretrain                                  # glyphs, a few minutes on a laptop
+    python -m experiments.pretrain --data.name omniglot --data.data-dir DIR
+    python -m experiments.pretrain --data.name folder --data.data-dir DIR --data.image-size 32 --encoder.name resnet18
+
+Writes config, metrics, checkpoints, figures, report.md, result.json and the model; the same command resumes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, settings_of
+from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
+from experiments.figures import curves_figure, embedding_figure, views_figure
+from metarep_jax.data import batch_feed, make_augment
+from metarep_jax.encoders import encoder_variables, make_encoder
+from metarep_jax.encoders.features import compute_features, fit_whitening
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import Model, ModelSpec, load, save_model
+from metarep_jax.pretrain import collapse_warning, simclr
+from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
+from metarep_jax.types import Pool
+
+WHITENING_ROWS = 20_000  # training images that the whitening is fitted on; more changes nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings:
+    """SimCLR and its training."""
+
+    augment: str = "glyph"
+    """Views: a preset of metarep_jax.data.augment (none, glyph, simclr, crop-flip)."""
+    temperature: float = 0.1
+    """Of NT-Xent."""
+    hidden: int = 256
+    """Hidden units of the projector."""
+    out: int = 128
+    """Outputs of the projector."""
+    neighbours: int = 0
+    """Mutual nearest neighbours, of this many, serve as partners too; 0: only views of the same image."""
+    rotations: bool = False
+    """Whether quarter turns of an image are images of their own."""
+    whiten: float = 0.25
+    """Power of the whitening of the finished features, fitted on training images: 0.25 halves, 0 only centres."""
+    epochs: int | None = None
+    """Passes over the training images; overrides train.steps."""
+    optimiser: OptimiserConfig = OptimiserConfig(
+        name="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=100
+    )
+    train: FitConfig = FitConfig(steps=2000, batch_size=256)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig(CommonConfig):
+    """Flags of experiments.pretrain."""
+
+    pretrain: PretrainSettings = PretrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
+    """The pretrained features; taken from ``folder`` when an earlier run finished them there."""
+    if (folder / "model" / "spec.json").is_file():
+        console.print(f"pretrained features are in {folder} already")
+        return load(folder)
+    config, pool = run.config, run.splits.train
+    train = with_epochs(settings.train, settings.epochs, pool.label.shape[0])
+    encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
+    objective = simclr(
+        encoder,
+        augment=make_augment(settings.augment),
+        temperature=settings.temperature,
+        hidden=settings.hidden,
+        out=settings.out,
+        neighbours=settings.neighbours,
+        axis_name=AXIS,
+    )
+
+    def validate(params: Any, state: Any, step: int) -> dict[str, float]:
+        del step
+        model = features_model(run, encoder_variables(params, state), settings.whiten)
+        spec = EvaluateSettings(ways=(5,), shots=(1,), episodes=200).specs(run.splits.protocol, run.splits.val)
+        found = evaluate_model(run, model, run.splits.val, spec, episodes=200)
+        return {f"val_{column}": value.mean for column, value in found.items()}
+
+    fitted = fit(
+        pretraining(objective),
+        batch_feed(pool, train.batch_size, rotations=settings.rotations),
+        optimiser=settings.optimiser,
+        config=train,
+        seed=config.seed,
+        folder=folder,
+        validate=validate if run.splits.val.count.shape[0] >= 5 else None,
+        warn=collapse_warning,
+        description="pretrain (SimCLR)",
+        settings=settings_of(config),
+    )
+    model = features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
+    save_model(folder, model)
+    return model
+
+
+def features_model(run: Run, variables: Any, whiten: float) -> Model:
+    """Frozen features as a nearest-prototype model by cosine, whitened with statistics of the training images."""
+    pool = run.splits.train
+    spec = ModelSpec(
+        kind="learner",
+        encoder=run.config.encoder,
+        learner=LearnerConfig(name="prototypical", distance="cosine"),
+        shape=tuple(pool.inputs.shape[1:]),
+    )
+    model = Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
+    rows = pool.label.shape[0]
+    some = pool.inputs[:: max(rows // WHITENING_ROWS, 1)]
+    return dataclasses.replace(model, whitening=fit_whitening(compute_features(model.embed, some), power=whiten))
+
+
+def untrained_model(run: Run, whiten: float) -> Model:
+    """The same encoder with its initial weights, treated in the same way: what the architecture alone gives."""
+    encoder = make_encoder(run.config.encoder)
+    variables = jax.jit(encoder.init)(run.key(1), run.splits.train.inputs[:2])
+    return features_model(run, variables, whiten)
+
+
+def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:
+    """``train`` for ``epochs`` passes over ``rows`` rows, or as it is."""
+    if epochs is None:
+        return train
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    return dataclasses.replace(train, steps=max(epochs * rows // train.batch_size, 1))
+
+
+def work(run: Run) -> None:
+    settings = run.config.pretrain
+    model = pretrain_stage(run, settings, run.folder)
+    rows = {"untrained": untrained_model(run, settings.whiten), "pretrained": model}
+    cells = cells_of(run, rows, run.config.evaluate)
+    paths = [
+        views_figure(run, settings.augment),
+        curves_figure(run, {"pretrain": run.folder}),
+        embedding_figure(run, model),
+    ]
+    finish(run, cells, figure_paths=paths)
+
+
+if __name__ == "__main__":
+    run_experiment("pretrain", work, parse(PretrainConfig, __doc__))
