@@ -1,0 +1,123 @@
+"""Prototypical networks and logistic regression over frozen features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarep_jax.encoders.features import Identity
+from metarep_jax.metalearn import LearnerConfig, find_factory, make_learner
+from metarep_jax.metalearn.logistic import fit_logistic, logistic_regression
+from metarep_jax.metalearn.prototypical import class_means, distances, prototypical
+from metarep_jax.types import Context, Examples, MetaLearner
+
+EMPTY = {"encoder": {}}
+
+
+def test_prototypes_are_class_means_over_the_rows_that_count():
+    rows = jnp.array([[1.0, 0], [3, 0], [0, 2], [9, 9]])
+    label = jnp.array([0, 0, 1, 1])
+    found = class_means(rows, label, 2, jnp.array([True, True, True, False]))
+    np.testing.assert_allclose(found, [[2, 0], [0, 2]])
+
+
+def test_distances_have_their_closed_forms():
+    rows, prototypes = jnp.array([[1.0, 2]]), jnp.array([[1.0, 0], [4, 6]])
+    np.testing.assert_allclose(distances(rows, prototypes), [[4, 25]])
+    cosine = 1 - np.array([[1 / 5**0.5, (4 + 12) / (5**0.5 * 52**0.5)]])
+    np.testing.assert_allclose(distances(rows, prototypes, "cosine"), cosine, rtol=1e-6)
+    with pytest.raises(ValueError, match="there are: euclidean, cosine"):
+        distances(rows, prototypes, "manhattan")
+
+
+def test_logits_are_negative_squared_distances():
+    learner = prototypical(Identity(), way=2)
+    support = Examples(jnp.array([[0.0, 0], [2, 0]]), jnp.array([0, 1]))
+    ctx = Context(norm="running")
+    task = learner.adapt(EMPTY, EMPTY, support, jax.random.key(0), ctx)
+    logits = learner.predict(EMPTY, EMPTY, task, jnp.array([[0.5, 0]]), ctx)["logits"]
+    np.testing.assert_allclose(logits, [[-0.25, -2.25]])
+
+
+def test_permuting_support_rows_and_classes_permutes_the_logits():
+    learner = prototypical(Identity(), way=3)
+    rows, query = jax.random.normal(jax.random.key(0), (6, 4)), jax.random.normal(jax.random.key(1), (5, 4))
+    label = jnp.array([0, 0, 1, 1, 2, 2])
+    ctx = Context(norm="running")
+
+    def logits(rows, label):
+        task = learner.adapt(EMPTY, EMPTY, Examples(rows, label), jax.random.key(0), ctx)
+        return learner.predict(EMPTY, EMPTY, task, query, ctx)["logits"]
+
+    order, renamed = jnp.array([5, 2, 0, 1, 4, 3]), jnp.array([2, 0, 1])
+    np.testing.assert_allclose(logits(rows[order], label[order]), logits(rows, label), rtol=1e-5)
+    np.testing.assert_allclose(logits(rows, renamed[label])[:, renamed], logits(rows, label), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [3, 40])
+def test_logistic_regression_agrees_with_scikit_learn(dim):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    label = jnp.arange(24) % 3
+    rows = jax.random.normal(jax.random.key(2), (24, dim)) + 0.5 * jax.nn.one_hot(label, dim)
+    weights, bias = fit_logistic(rows, label, 3, l2=0.5, iterations=60)
+    peer = linear_model.LogisticRegression(C=2.0, tol=1e-8, max_iter=2000).fit(np.asarray(rows), np.asarray(label))
+    ours = jax.nn.softmax(rows @ weights + bias)
+    np.testing.assert_allclose(ours, peer.predict_proba(np.asarray(rows)), atol=2e-3)
+
+
+def test_logistic_regression_of_rows_that_do_not_count_changes_nothing():
+    rows, label = jax.random.normal(jax.random.key(3), (8, 2)), jnp.arange(8) % 2
+    mask = jnp.arange(8) < 6
+    kept = fit_logistic(rows[:6], label[:6], 2)
+    masked = fit_logistic(rows.at[6:].set(50.0), label, 2, mask=mask)
+    np.testing.assert_allclose(masked[0], kept[0], atol=1e-3)
+
+
+def test_unknown_learner_lists_those_that_exist():
+    with pytest.raises(ValueError, match="unknown learner 'mmal'; there are: logistic_regression, maml, prototypical"):
+        LearnerConfig(name="mmal")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        find_factory("no_such_module:learner")
+
+
+def test_a_learner_of_ones_own_is_named_by_its_dotted_path():
+    learner = make_learner(LearnerConfig(name=f"{__name__}:always_first"), Identity(), way=2)
+    logits = learner.predict(EMPTY, EMPTY, None, jnp.zeros((3, 1)), Context())["logits"]
+    assert logits.argmax(-1).tolist() == [0, 0, 0]
+
+
+def test_what_is_not_a_learner_is_refused():
+    with pytest.raises(ValueError, match="returned dict, wanted"):
+        make_learner(LearnerConfig(name=f"{__name__}:nothing"), Identity(), way=2)
+
+
+def always_first(encoder, *, way):
+    """A learner that ignores everything; named by path in a test."""
+    del encoder
+    first = prototypical(Identity(), way=way)
+    return MetaLearner(
+        init=first.init,
+        adapt=lambda *args: None,
+        predict=lambda params, state, task, inputs, ctx: {"logits": jnp.tile(jnp.eye(way)[0], (len(inputs), 1))},
+        loss=first.loss,
+    )
+
+
+def nothing(encoder, *, way):
+    """Not a learner."""
+    del encoder, way
+    return {}
+
+
+@pytest.mark.parametrize("field", ["inner_lr", "l2"])
+def test_rates_must_be_positive(field):
+    with pytest.raises(ValueError, match=f"{field} must be positive, got -1"):
+        LearnerConfig(**{field: -1})
+
+
+def test_logistic_learner_separates_what_is_separable():
+    learner = logistic_regression(Identity(), way=2)
+    support = Examples(jnp.array([[1.0, 0], [0, 1]]), jnp.array([0, 1]))
+    task = learner.adapt(EMPTY, EMPTY, support, jax.random.key(0), learner.test_context)
+    logits = learner.predict(EMPTY, EMPTY, task, jnp.array([[0.9, 0.1], [0.1, 0.9]]), learner.test_context)["logits"]
+    assert logits.argmax(-1).tolist() == [0, 1]
