@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.report import figures, markdown, results, tables
-from metarep_jax.train import TrainingDiverged, map_over_keys, open_run, use_cpu_devices
+from metarep_jax.train import TrainingDiverged, local_devices, map_over_keys, open_run, use_cpu_devices
 
 console = Console()
 Config = TypeVar("Config", bound="CommonConfig")
@@ -59,7 +59,7 @@ class Run:
     config: Any
     splits: Splits
     started: float
-    devices: int | None
+    devices: list
 
     @property
     def mapper(self) -> Callable[..., Any]:
@@ -96,11 +96,12 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
         data = dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
     with console.status(f"reading {data.name}"):
         splits = load_splits(data)
+    devices = local_devices(config.devices)
     folder = config.run_folder or Path("runs") / f"{name}-{data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
     console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
     with open_run(folder, settings_of(config)):
-        yield Run(name, folder, config, splits, started, config.devices)
+        yield Run(name, folder, config, splits, started, devices)
 
 
 def settings_of(config: Any) -> dict[str, Any]:

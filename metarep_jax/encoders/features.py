@@ -1,5 +1,6 @@
 """Frozen features of many rows, and their whitening."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ class Whitening(NamedTuple):
         return (features - self.mean) @ self.matrix
 
 
-class Whitened(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Whitened:
     """An encoder whose features are whitened; ``init`` and ``apply`` as a Linen encoder's, with its variables."""
 
     encoder: nn.Module

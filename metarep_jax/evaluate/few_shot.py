@@ -1,6 +1,7 @@
 """Accuracy on many test episodes, with its interval."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -61,9 +62,16 @@ def few_shot_accuracy(
     if episodes < 1:
         raise ValueError(f"few_shot_accuracy needs at least 1 episode, got {episodes}")
 
-    def one(key: Array, params: Any, state: Any, pool: Pool) -> Array:
+    values = mapper(_judge(learner, spec, ctx), jax.random.split(key, episodes), params, state, pool)
+    return interval(100 * np.asarray(values))
+
+
+@lru_cache(maxsize=256)
+def _judge(learner: MetaLearner, spec: EpisodeSpec, ctx: Context | None) -> Callable[..., Array]:
+    """One function a learner and spec, so that judging again does not compile again."""
+
+    def accuracy(key: Array, params: Any, state: Any, pool: Pool) -> Array:
         episode_key, adapt_key = jax.random.split(key)
         return episode_accuracy(learner, params, state, sample_episodes(episode_key, pool, spec), adapt_key, ctx)
 
-    values = mapper(one, jax.random.split(key, episodes), params, state, pool)
-    return interval(100 * np.asarray(values))
+    return accuracy

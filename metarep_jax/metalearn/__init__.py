@@ -1,6 +1,7 @@
 """Meta-learners: factories of ``types.MetaLearner``. A learner of your own is named by its dotted path."""
 
 import dataclasses
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -58,9 +59,11 @@ LEARNERS: dict[str, Callable[..., MetaLearner]] = {
 }
 
 
+@functools.lru_cache(maxsize=256)
 def make_learner(config: LearnerConfig, encoder: nn.Module, *, way: int) -> MetaLearner:
     """The learner that ``config`` names, over ``encoder``, for episodes of ``way`` classes.
 
+    The same arguments give the same object, so that what was compiled for it is found again.
     A factory is called as ``factory(encoder, way=way, **those fields of config that it has parameters for)``.
 
     Raises:
