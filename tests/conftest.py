@@ -1,0 +1,12 @@
+"""What all tests share: eight CPU devices, checked shapes, and compiled functions kept between runs."""
+
+import os
+from pathlib import Path
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "cache" / "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+install_import_hook("metarep_jax", "beartype.beartype")
