@@ -141,10 +141,13 @@ def finish(
     return result
 
 
-def parse(config: type[Config], description: str, default: Config | None = None) -> Config:
-    """The config from the command line; a value that a config refuses ends with its message."""
+def parse(
+    config: type[Config], description: str | None, default: Config | None = None, args: Sequence[str] | None = None
+) -> Config:
+    """The config from the command line (or ``args``); a value that a config refuses ends with its message."""
+    given = {} if default is None else {"default": default}
     try:
-        return tyro.cli(config, description=description, **({} if default is None else {"default": default}))
+        return tyro.cli(config, description=description, args=args, **given)
     except ValueError as error:
         console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
