@@ -1,0 +1,48 @@
+"""Conv4, the few-shot literature's small network."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Shaped
+
+from metarep_jax.encoders.layers import Norm, as_image_float, conv_layer, max_pool
+
+
+class Conv4(nn.Module):
+    """Four blocks of a 3×3 convolution, a norm and ReLU, each halving the image: images [n, h, w, c] to [n, dim].
+
+    ``downsample`` "stride" gives the convolutions stride 2 (MAML's Omniglot code; 28 pixels become 2); "pool" ends
+    each block in a 2×2 max-pool (Vinyals et al. 2016; Prototypical Networks; 28 pixels become 1). ``readout``
+    "flatten" keeps all positions of the last block as features, "mean" averages them.
+    Source: Finn et al. 2017, https://arxiv.org/abs/1703.03400, section 5.2.
+    """
+
+    width: int = 64
+    downsample: str = "stride"
+    readout: str = "flatten"
+    norm: str = "batch"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    mean: float = 0.0
+    std: float = 1.0
+    conv: str = "patches"
+
+    @nn.compact
+    def __call__(
+        self, x: Shaped[Array, "n h w c"], mask: Bool[Array, " n"] | None = None, running: bool = False
+    ) -> Float[Array, "n dim"]:
+        for name, value, known in (
+            ("downsample", self.downsample, ("stride", "pool")),
+            ("readout", self.readout, ("flatten", "mean")),
+        ):
+            if value not in known:
+                raise ValueError(f"Conv4: unknown {name} {value!r}; there are: {', '.join(known)}")
+        stride = 2 if self.downsample == "stride" else 1
+        x = as_image_float(x, self.mean, self.std, self.dtype)
+        for _ in range(4):
+            conv = conv_layer(self.conv)
+            x = conv(self.width, (3, 3), strides=(stride, stride), use_bias=self.norm == "none", dtype=self.dtype)(x)
+            x = nn.relu(Norm(self.norm, axis_name=self.axis_name)(x, mask, running))
+            x = max_pool(x) if self.downsample == "pool" else x
+        return x.reshape(x.shape[0], -1) if self.readout == "flatten" else x.mean((1, 2))
