@@ -155,13 +155,14 @@ class MetaLearner(NamedTuple):
 
     ``params`` is ``{"encoder", "head", "rule"}`` (θ0 and φ together; a learner has those it needs). ``adapt`` is
     U_φ(θ0, D_train) and returns only what differs per task. ``predict`` returns ``{"logits" | "mean", "features"}``,
-    and, when ``ctx.train``, may return ``"state"``, the state after this pass. ``meta_grad`` None means the default,
+    and, when ``ctx.train``, may return ``"state"``, the state after this pass; it is given ``mask=`` [n] where
+    some queries are padding. ``meta_grad`` None means the default,
     ``metalearn.base.meta_gradient``. ``episode_spec`` maps the test episode's spec to the one to train on.
     """
 
     init: Callable[..., tuple[Params, State]]  # (key, episode, encoder_params=None)
     adapt: Callable[..., Any]  # (params, state, support, key, ctx) -> task
-    predict: Callable[..., Outputs]  # (params, state, task, inputs, ctx) -> outputs
+    predict: Callable[..., Outputs]  # (params, state, task, inputs, ctx, mask=None) -> outputs
     loss: Callable[[Outputs, Examples], Array]
     meta_grad: Callable[..., tuple[Params, State, Metrics]] | None = None
     train_context: Context = Context(train=True)

@@ -18,15 +18,19 @@ def encode_support(
 
 
 def encode_queries(
-    encoder: nn.Module, params: Any, state: Any, support: Examples, inputs: Array, ctx: Context
+    encoder: nn.Module, params: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None
 ) -> tuple[Float[Array, "n dim"], Any]:
-    """Query features [n, dim] under ``ctx.norm``, and the encoder's statistics, moved if ``ctx.train``."""
+    """Query features [n, dim] under ``ctx.norm``, and the encoder's statistics, moved if ``ctx.train``.
+
+    ``mask`` [n]: which queries enter batch statistics; None: all.
+    """
     forward = _encode(encoder, params, state)
     if ctx.train and ctx.norm == "transductive":
-        return forward(inputs, None, False)
+        return forward(inputs, mask, False)
     features = query_forward(
-        lambda rows, mask, running: forward(rows, mask, running)[0], support.inputs, inputs, ctx.norm
-    )
+        lambda rows, mask, running: forward(rows, mask, running)[0],
+        support.inputs, inputs, ctx.norm, support_mask=support.mask, query_mask=mask,
+    )  # fmt: skip
     return features, state["encoder"]
 
 

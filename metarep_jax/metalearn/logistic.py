@@ -39,8 +39,8 @@ def logistic_regression(
         weights, bias = fit_logistic(features, support.label, way, l2=l2, iterations=iterations, mask=support.mask)
         return {"weights": weights, "bias": bias, "support": support}
 
-    def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context) -> dict:
-        features, _ = encode_queries(encoder, params, state, task["support"], inputs, ctx)
+    def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
+        features, _ = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
         return {"logits": _unit(features) @ task["weights"] + task["bias"], "features": features}
 
     return MetaLearner(init, adapt, predict, cross_entropy, test_context=Context(norm=test_norm))

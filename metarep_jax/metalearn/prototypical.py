@@ -50,8 +50,8 @@ def prototypical(
         features = encode_support(encoder, params, state, support, ctx)
         return {"prototypes": class_means(features, support.label, way, support.mask), "support": support}
 
-    def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context) -> dict:
-        features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx)
+    def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
+        features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
         logits = -distances(features, task["prototypes"], distance) / scale
         return {"logits": logits, "features": features, "state": {**state, "encoder": encoder_state}}
 
@@ -80,9 +80,12 @@ def distances(
 ) -> Float[Array, "n way"]:
     """Squared Euclidean distance, or one minus the cosine, of every feature to every prototype."""
     if distance == "cosine":
-        unit = [rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8) for rows in (features, prototypes)]
-        return 1 - unit[0] @ unit[1].T
+        return 1 - _unit(features) @ _unit(prototypes).T
     if distance != "euclidean":
         raise ValueError(f"unknown distance {distance!r}; there are: euclidean, cosine")
     squares = jnp.sum(features**2, -1)[:, None] + jnp.sum(prototypes**2, -1)[None]
     return squares - 2 * features @ prototypes.T
+
+
+def _unit(rows: Array) -> Array:
+    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)
