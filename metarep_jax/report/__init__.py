@@ -1,0 +1,1 @@
+"""Tables, figures and reports, drawn from result files of one schema."""

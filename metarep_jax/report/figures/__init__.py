@@ -1,0 +1,8 @@
+"""The figures of a run, each a function that writes one PNG: from arrays, metrics files or results."""
+
+from metarep_jax.report.figures.bars import save_bars
+from metarep_jax.report.figures.curves import save_learning_curves
+from metarep_jax.report.figures.embedding import save_embedding_map
+from metarep_jax.report.figures.mosaics import save_episode, save_views
+
+__all__ = ["save_bars", "save_embedding_map", "save_episode", "save_learning_curves", "save_views"]

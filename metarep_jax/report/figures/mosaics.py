@@ -1,0 +1,96 @@
+"""Figures made of images: augmented views, and an episode."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from metarep_jax.report.figures.canvas import QUIET, drawing
+from metarep_jax.types import Episode
+
+TILE, GAP = 0.62, 0.09  # inches: the side of an image, and the space between two
+BREAK = 0.3  # inches between two groups of columns
+MOST_ROWS, MOST_SHOTS, MOST_QUERIES = 20, 8, 10
+
+
+def save_views(path: Path | str, images: Shaped[np.ndarray, "n h w c"], views: Shaped[np.ndarray, "n k h w c"]) -> None:
+    """Writes a mosaic: a row an image, the image itself at the left and its ``k`` views beside it.
+
+    Args:
+      path: of the PNG.
+      images: uint8, or floats in [0, 1].
+      views: as ``images``.
+    """
+    rows = [([image], list(row)) for image, row in zip(images, views)]
+    _save(path, rows, ("image", "augmented views"), [""] * len(rows))
+
+
+def save_episode(path: Path | str, episode: Episode) -> None:
+    """Writes one task: a row a class, its support examples at the left, its queries at the right.
+
+    Of more than 20 classes, 8 support examples or 10 queries a class, the first ones are shown and the headers say so.
+
+    Args:
+      path: of the PNG.
+      episode: of images [n, h, w, c], uint8 or floats in [0, 1], and labels 0 … way-1.
+    """
+    support, query = episode.support, episode.query
+    classes = np.unique(np.asarray(support.label))
+    shot, queries = (_most(part.label) for part in (support, query))
+    rows = [(_of_class(support, c)[:MOST_SHOTS], _of_class(query, c)[:MOST_QUERIES]) for c in classes[:MOST_ROWS]]
+    heads = (_header("support", shot, MOST_SHOTS), _header("query", queries, MOST_QUERIES))
+    names = [f"{c + 1}" for c in range(len(rows))]
+    more = f"{len(rows)} of {len(classes)} classes" if len(rows) < len(classes) else ""
+    _save(path, rows, heads, names, more)
+
+
+def _save(path: Any, rows: list[tuple[list, list]], heads: tuple[str, str], names: list[str], note: str = "") -> None:
+    left, right = (max((len(row[side]) for row in rows), default=0) for side in (0, 1))
+    step = TILE + GAP
+    margin = 0.36 if any(names) else 0.12
+    top, bottom = 0.36, 0.3 if note else 0.12
+    shift = margin + left * step + BREAK - GAP
+    width = max(shift + right * step - GAP + 0.12, shift + 0.085 * len(heads[1]))
+    height = top + len(rows) * step - GAP + bottom
+    with drawing(path, width, height) as figure:
+        figure.set_layout_engine("none")
+
+        def text(x: float, y: float, words: str, **look: Any) -> None:
+            figure.text(x / width, 1 - y / height, words, va="center", **look)
+
+        for k, (row, name) in enumerate(zip(rows, names)):
+            y = top + k * step
+            text(margin - 0.1, y + TILE / 2, name, ha="right", color=QUIET, fontsize=8)
+            for start, images in ((margin, row[0]), (shift, row[1])):
+                for j, image in enumerate(images):
+                    box = ((start + j * step) / width, 1 - (y + TILE) / height, TILE / width, TILE / height)
+                    _show(figure.add_axes(box), np.asarray(image))
+        for x, words in zip((margin, shift), heads):
+            text(x, top / 2 + 0.02, words, ha="left", weight="bold", fontsize=9)
+        if note:
+            text(margin, height - 0.13, note, ha="left", color=QUIET, fontsize=8)
+
+
+def _show(axes: Any, image: np.ndarray) -> None:
+    image = image / 255.0 if image.dtype == np.uint8 else image.astype(np.float64)
+    image = np.clip(image, 0.0, 1.0)
+    if image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    else:
+        axes.imshow(image[..., :3], interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, color="#c3c9d1", linewidth=0.6)
+
+
+def _of_class(examples: Any, c: int) -> list[np.ndarray]:
+    return list(np.asarray(examples.inputs)[np.asarray(examples.label) == c])
+
+
+def _most(label: Any) -> int:
+    return int(np.unique(np.asarray(label), return_counts=True)[1].max(initial=0))
+
+
+def _header(word: str, count: int, shown: int) -> str:
+    return f"{word}: {count} a class" + (f", {shown} shown" if count > shown else "")

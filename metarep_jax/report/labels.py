@@ -1,0 +1,92 @@
+"""Words for the names in result files: rows, columns, and numbers with their intervals."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from metarep_jax.report.results import Cell, Cells
+
+ROWS = {
+    "untrained": "untrained encoder",
+    "pretrained": "pretrained, no labels",
+    "pretrained_logistic": "pretrained, logistic regression",
+    "meta_scratch": "meta-learned from scratch",
+    "meta_pretrained": "meta-learned after pretraining",
+    "meta_learned": "meta-learned",
+    "maml_scratch": "MAML from scratch",
+    "maml_pretrained": "MAML after pretraining",
+    "student": "distilled student",
+}
+_EPISODE = re.compile(r"(\d+)w(\d+)s")
+_MODE = re.compile(r"(.+) \((running|support|one_query|transductive)\)")
+
+
+def row_label(row: str) -> str:
+    """``meta_scratch`` → "meta-learned from scratch"; a batch-norm mode in brackets is kept."""
+    base, mode = split_mode(row)
+    words = ROWS.get(base, base.replace("_", " "))
+    return f"{words} ({mode.replace('_', ' ')})" if mode else words
+
+
+def column_label(column: str) -> str:
+    """``5w1s`` → "5-way 1-shot"."""
+    match = _EPISODE.fullmatch(column)
+    return f"{match[1]}-way {match[2]}-shot" if match else column.replace("_", " ")
+
+
+def is_accuracy(column: str) -> bool:
+    """Whether a column holds accuracies in %: of episodes (``5w1s``) or of a fixed set (``12 classes``)."""
+    return bool(_EPISODE.fullmatch(column)) or column.endswith(" classes")
+
+
+def chance(column: str) -> float | None:
+    """Accuracy in % of guessing, for a column of episodes."""
+    match = _EPISODE.fullmatch(column)
+    return 100.0 / int(match[1]) if match else None
+
+
+def split_mode(row: str) -> tuple[str, str | None]:
+    """A row and the batch-norm mode in its name: ``student (support)`` → ("student", "support")."""
+    match = _MODE.fullmatch(row)
+    return (match[1], match[2]) if match else (row, None)
+
+
+def main_and_modes(cells: Cells) -> tuple[Cells, Cells]:
+    """The rows under each learner's own statistics, and those under other batch-norm modes."""
+    modes = {row: columns for row, columns in cells.items() if split_mode(row)[1] and split_mode(row)[0] in cells}
+    return {row: columns for row, columns in cells.items() if row not in modes}, modes
+
+
+def columns_of(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Columns in the order in which they first appear, ``parameters`` last."""
+    found = list(dict.fromkeys(column for columns in cells.values() for column in columns))
+    return sorted(found, key=lambda column: column == "parameters")
+
+
+def number(value: float, column: str = "") -> str:
+    """A number as tables print it: whole with thousands apart for counts, else with two decimals, one from 100 on."""
+    if column == "parameters":
+        return f"{round(value):,}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 100 else f"{value:.2f}"
+
+
+def cell_text(cell: Cell | None, column: str) -> str:
+    """``98.12 ± 0.21``; a dash where there is no cell."""
+    if cell is None:
+        return "–"
+    text = number(cell["mean"], column)
+    if cell["ci95"] is None or column == "parameters":
+        return text
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {cell['ci95']:.{decimals}f}"
+
+
+def best_rows(cells: Cells, column: str, rows: Iterable[str]) -> set[str]:
+    """The rows with the highest accuracy in a column of accuracies; none for other columns."""
+    if not is_accuracy(column):
+        return set()
+    means = {row: cells[row][column]["mean"] for row in rows if column in cells[row]}
+    return {row for row, mean in means.items() if mean == max(means.values())} if len(means) > 1 else set()

@@ -1,0 +1,101 @@
+"""Tables drawn from results, for the terminal and for Markdown."""
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from metarep_jax.report.labels import (
+    best_rows,
+    cell_text,
+    column_label,
+    columns_of,
+    is_accuracy,
+    main_and_modes,
+    row_label,
+)
+from metarep_jax.report.results import Cells, Result
+
+
+def terminal_table(result: Result) -> Table:
+    """A rich table: a row a model, means with 95% intervals, the best of each column bold.
+
+    Rows under other batch-norm modes follow apart, dimmed.
+    """
+    main, modes = main_and_modes(result.cells)
+    columns = columns_of(result.cells)
+    table = Table(
+        title=result.name,
+        caption=escape(caption(result)),
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for column in columns:
+        table.add_column(escape(column_label(column)), justify="right", no_wrap=True)
+    for part, style in ((main, ""), (modes, "dim")):
+        if part is modes and modes:
+            table.add_section()
+        best = {column: best_rows(part, column, part) if part is main else set() for column in columns}
+        for row in part:
+            texts = [
+                f"[bold]{text}[/]" if row in best[column] else text
+                for column in columns
+                for text in [cell_text(part[row].get(column), column)]
+            ]
+            table.add_row(escape(row_label(row)), *texts, style=style)
+    return table
+
+
+def markdown_table(cells: Cells, *, corner: str = "") -> str:
+    """A Markdown table of ``cells``, the best of each column of accuracies bold."""
+    columns = columns_of(cells)
+    best = {column: best_rows(cells, column, cells) for column in columns}
+    lines = [
+        "| " + " | ".join([corner, *map(_escaped, map(column_label, columns))]) + " |",
+        "| " + " | ".join(["---", *["---:"] * len(columns)]) + " |",
+    ]
+    for row, found in cells.items():
+        texts = [cell_text(found.get(column), column) for column in columns]
+        texts = [f"**{text}**" if row in best[column] else text for column, text in zip(columns, texts)]
+        lines.append("| " + " | ".join([_escaped(row_label(row)), *texts]) + " |")
+    return "\n".join(lines)
+
+
+def caption(result: Result) -> str:
+    """One line that says what the numbers are: protocol, episodes, device, time."""
+    counts = {
+        cell["n"] for row in main_and_modes(result.cells)[0].values() for name, cell in row.items() if is_accuracy(name)
+    }
+    parts = [result.protocol.strip()]
+    if counts:
+        parts.append(f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell")
+    parts.append(f"{device_text(result)}, {duration(result.wall_clock_s)}")
+    return "; ".join(part for part in parts if part)
+
+
+def device_text(result: Result) -> str:
+    """The device in words, such as "2 × cpu (AMD EPYC, 2 cores)"."""
+    device = result.device
+    kind = f"{device.get('count', 1)} × {device.get('kind', '?')}"
+    return f"{kind} ({device.get('cpu', '?')}, {device.get('cores', '?')} cores)"
+
+
+def duration(seconds: float) -> str:
+    """``75`` → "1 min 15 s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _range(counts: set[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
