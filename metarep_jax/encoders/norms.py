@@ -24,8 +24,8 @@ class Norm(nn.Module):
       layer: group norm with one group.
       none: the input itself, without parameters.
 
-    Statistics are float32 (float64 for float64 input) whatever the input's precision. ``zero_scale`` starts ``scale`` at 0, which makes a
-    residual branch start as nothing.
+    Statistics are float32 (float64 for float64 input) whatever the input's precision. ``zero_scale`` starts ``scale`` at
+    0, which makes a residual branch start as nothing.
     """
 
     kind: str = "batch"
