@@ -7,6 +7,7 @@ from metarep_jax.report.figures.canvas import INK, PALETTE, QUIET, drawing, prin
 from metarep_jax.report.labels import chance, column_label, columns_of, is_accuracy, number, row_label
 from metarep_jax.report.results import Cells, Result
 
+UNTRAINED = "#9aa3ad"
 BAR = 0.24  # inches a row
 NOT_ROWS = ("ratio_to_best_peer", "share_of_peak")  # of another unit than the rows beside them
 
@@ -26,12 +27,16 @@ def save_bars(path: Path | str, result: Result | Cells) -> None:
     with drawing(path, 2.6 + 1.9 * max(len(columns), 1), height) as figure:
         panels = figure.subplots(1, max(len(columns), 1), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):
-            _panel(axes, column, cells, rows)
+            _panel(axes, column, cells, rows, names_chance=axes is panels[0])
         panels[0].set_yticks(range(len(rows)), [_name(row, cells) for row in rows], color=INK, fontsize=8.5)
-        panels[0].set_ylim(len(rows) - 0.4, -0.6)
+        panels[0].set_ylim(len(rows) - 0.05, -0.6)
+        figure.get_layout_engine().set(wspace=0.04)
+        if any("parameters" in found for found in cells.values()):
+            look = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "color": QUIET}
+            panels[0].annotate("parameters", (0, 1), (-4, 6), fontsize=8, **look)
 
 
-def _panel(axes: Any, column: str, cells: Cells, rows: list[str]) -> None:
+def _panel(axes: Any, column: str, cells: Cells, rows: list[str], *, names_chance: bool) -> None:
     axes.set_title(printable(column_label(column)))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -40,16 +45,18 @@ def _panel(axes: Any, column: str, cells: Cells, rows: list[str]) -> None:
     limit = 100.0 if is_accuracy(column) else top
     for k, row in enumerate(rows):
         if column not in cells[row]:
-            axes.text(0, k, " –", va="center", color=QUIET, fontsize=8)
+            axes.text(0.1 * limit, k, "–", va="center", color=QUIET, fontsize=8)
             continue
         mean, margin = cells[row][column]["mean"], cells[row][column]["ci95"] or 0.0
         axes.barh(k, mean, height=0.66, color=colour_of(row, rows))
         if margin:
             axes.errorbar(mean, k, xerr=margin, color=INK, linewidth=1.0, capsize=2, capthick=1.0)
-        axes.text(mean + margin + 0.025 * limit, k, number(mean, column), va="center", fontsize=8, color=INK)
+        axes.text(mean + margin + 0.025 * limit, k, _value(mean, column), va="center", fontsize=8, color=INK)
     guess = chance(column)
     if guess is not None:
-        axes.axvline(guess, color=QUIET, linewidth=0.9, linestyle=(0, (3, 2)))
+        axes.axvline(guess, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
+        if names_chance:
+            axes.text(guess, len(rows) - 0.32, " chance", va="center", fontsize=7.5, color=QUIET)
     axes.set_xlim(0, 1.22 * limit)
     if is_accuracy(column):
         axes.set_xticks([0, 50, 100], ["0", "50", "100%"])
@@ -57,12 +64,11 @@ def _panel(axes: Any, column: str, cells: Cells, rows: list[str]) -> None:
 
 def colour_of(row: str, rows: list[str]) -> str:
     """One colour a family of rows: the words before the first underscore or bracket."""
-    families = list(dict.fromkeys(map(_family, rows)))
-    if families[0] == "untrained":
-        families = [*families[1:], families[0]]
-        if row == "untrained":
-            return "#9aa3ad"
-    return PALETTE[families.index(_family(row)) % len(PALETTE)]
+    family = _family(row)
+    if family == "untrained":
+        return UNTRAINED
+    families = [other for other in dict.fromkeys(map(_family, rows)) if other != "untrained"]
+    return PALETTE[families.index(family) % len(PALETTE)]
 
 
 def _family(row: str) -> str:
@@ -72,12 +78,16 @@ def _family(row: str) -> str:
 def _name(row: str, cells: Cells) -> str:
     size = cells[row].get("parameters")
     words = printable(row_label(row))
-    return f"{words}  ·  {_count(size['mean'])}" if size else words
+    return f"{words}  ·  {_count(size['mean']):>5}" if size else words
+
+
+def _value(mean: float, column: str) -> str:
+    return f"{mean:.1f}" if is_accuracy(column) else number(mean, column)
 
 
 def _count(value: float) -> str:
     """``112345`` → "112k"."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if value >= size:
-            return f"{value / size:.3g}{unit}"
+            return f"{value / size:.{1 if value < 10 * size else 0}f}{unit}"
     return f"{value:.0f}"

@@ -41,6 +41,7 @@ def _panel(axes: Any, title: str, curves: dict[str, np.ndarray], colours: dict[s
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.grid(axis="y")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ends = {}
     for name, curve in curves.items():
         step, value = curve.T
@@ -117,9 +118,9 @@ def _is_accuracy(metric: str) -> bool:
 
 
 def _smoothed(value: np.ndarray) -> np.ndarray:
-    """A centred running mean whose window narrows at the ends."""
+    """A centred running mean; at the ends, of what its window holds."""
     half = len(value) // (2 * SMOOTH)
     total = np.concatenate([[0.0], np.cumsum(value)])
     at = np.arange(len(value))
-    reach = np.minimum(np.minimum(at, len(value) - 1 - at), half)
-    return (total[at + reach + 1] - total[at - reach]) / (2 * reach + 1)
+    first, last = np.maximum(at - half, 0), np.minimum(at + half + 1, len(value))
+    return (total[last] - total[first]) / (last - first)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from metarep_jax.report.figures.canvas import FAINT, INK, MARKERS, PALETTE, QUIET, drawing, shortened
+from metarep_jax.report.figures.canvas import FAINT, MARKERS, PALETTE, QUIET, drawing, shortened
 
 LONGEST = 26  # letters of a class's name
+LIFT = 17  # pixels between a class's upper rows and its name
 FEW = 8  # rows a class above which t-SNE is worth its time
 
 
@@ -35,12 +36,12 @@ def save_embedding_map(
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(visible=True, color=FAINT)
+        colours = [PALETTE[k % len(PALETTE)] for k in range(len(present))]
         for k, c in enumerate(present):
-            rows = place[labels == c]
             axes.scatter(
-                *rows.T,
+                *place[labels == c].T,
                 s=26,
-                color=PALETTE[k % len(PALETTE)],
+                color=colours[k],
                 marker=MARKERS[(k + k // len(PALETTE)) % len(MARKERS)],
                 alpha=0.85,
                 linewidth=0.5,
@@ -48,7 +49,7 @@ def save_embedding_map(
             )
         axes.margins(0.08)
         names = [shortened(class_names[c], LONGEST) for c in present]
-        _name_classes(axes, [np.median(place[labels == c], axis=0) for c in present], names)
+        _name_classes(axes, [_above(place[labels == c]) for c in present], names, colours)
 
 
 def project(features: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], str]:
@@ -75,14 +76,19 @@ def principal_components(features: Float[np.ndarray, "n d"], count: int) -> Floa
     return found * np.where(largest < 0, -1.0, 1.0)
 
 
-def _name_classes(axes: Any, centres: list[np.ndarray], names: list[str]) -> None:
-    """Names at the classes' centres, pushed apart until none covers another."""
+def _above(rows: np.ndarray) -> np.ndarray:
+    """Where a class's name goes: over the middle of its upper rows, whatever strays left aside."""
+    return np.array([np.median(rows[:, 0]), np.quantile(rows[:, 1], 0.9)])
+
+
+def _name_classes(axes: Any, places: list[np.ndarray], names: list[str], colours: list[str]) -> None:
+    """Names over the classes, pushed apart until none covers another."""
     from matplotlib import patheffects
 
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
     texts = [
-        axes.text(*centre, name, ha="center", va="center", fontsize=8, weight="bold", color=INK, path_effects=halo)
-        for centre, name in zip(centres, names)
+        axes.text(*place, name, ha="center", va="center", fontsize=8, weight="bold", color=colour, path_effects=halo)
+        for place, name, colour in zip(places, names, colours)
     ]
     figure = axes.figure
     figure.draw_without_rendering()
@@ -92,6 +98,7 @@ def _name_classes(axes: Any, centres: list[np.ndarray], names: list[str]) -> Non
     frame = axes.get_window_extent()
     low, high = np.array([frame.x0, frame.y0]) + half, np.array([frame.x1, frame.y1]) - half
     start = middle.copy()
+    middle[:, 1] += LIFT
     for _ in range(300):
         moved = False
         for i in range(len(texts)):
@@ -109,5 +116,5 @@ def _name_classes(axes: Any, centres: list[np.ndarray], names: list[str]) -> Non
     back = axes.transData.inverted()
     for text, here, there in zip(texts, start, middle):
         text.set_position(back.transform(there))
-        if np.abs(there - here).max() > 14:
+        if np.abs(there - here).max() > 2 * LIFT:
             axes.plot(*zip(back.transform(here), back.transform(there)), color=QUIET, linewidth=0.7, zorder=1.5)

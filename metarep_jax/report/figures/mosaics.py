@@ -11,7 +11,7 @@ from metarep_jax.types import Episode
 
 TILE, GAP = 0.62, 0.09  # inches: the side of an image, and the space between two
 BREAK = 0.3  # inches between two groups of columns
-MOST_ROWS, MOST_SHOTS, MOST_QUERIES = 20, 8, 10
+MOST_ROWS, MOST_SHOTS, MOST_QUERIES = 10, 8, 10
 
 
 def save_views(path: Path | str, images: Shaped[np.ndarray, "n h w c"], views: Shaped[np.ndarray, "n k h w c"]) -> None:
@@ -29,7 +29,7 @@ def save_views(path: Path | str, images: Shaped[np.ndarray, "n h w c"], views: S
 def save_episode(path: Path | str, episode: Episode) -> None:
     """Writes one task: a row a class, its support examples at the left, its queries at the right.
 
-    Of more than 20 classes, 8 support examples or 10 queries a class, the first ones are shown and the headers say so.
+    Of more than 10 classes, 8 support examples or 10 queries a class, the first are shown, and the note below says so.
 
     Args:
       path: of the PNG.
@@ -39,10 +39,11 @@ def save_episode(path: Path | str, episode: Episode) -> None:
     classes = np.unique(np.asarray(support.label))
     shot, queries = (_most(part.label) for part in (support, query))
     rows = [(_of_class(support, c)[:MOST_SHOTS], _of_class(query, c)[:MOST_QUERIES]) for c in classes[:MOST_ROWS]]
-    heads = (_header("support", shot, MOST_SHOTS), _header("query", queries, MOST_QUERIES))
-    names = [f"{c + 1}" for c in range(len(rows))]
-    more = f"{len(rows)} of {len(classes)} classes" if len(rows) < len(classes) else ""
-    _save(path, rows, heads, names, more)
+    names = [f"{k + 1}" for k in range(len(rows))]
+    parts = [_counted("class", "classes", len(classes), MOST_ROWS)]
+    parts += [_counted("support image", "support images", shot, MOST_SHOTS) + " a class"]
+    parts += [_counted("query", "queries", queries, MOST_QUERIES) + " a class"]
+    _save(path, rows, ("support", "query"), names, ", ".join(parts))
 
 
 def _save(path: Any, rows: list[tuple[list, list]], heads: tuple[str, str], names: list[str], note: str = "") -> None:
@@ -51,7 +52,7 @@ def _save(path: Any, rows: list[tuple[list, list]], heads: tuple[str, str], name
     margin = 0.36 if any(names) else 0.12
     top, bottom = 0.36, 0.3 if note else 0.12
     shift = margin + left * step + BREAK - GAP
-    width = max(shift + right * step - GAP + 0.12, shift + 0.085 * len(heads[1]))
+    width = max(shift + right * step - GAP + 0.12, shift + 0.09 * len(heads[1]), margin + 0.068 * len(note))
     height = top + len(rows) * step - GAP + bottom
     with drawing(path, width, height) as figure:
         figure.set_layout_engine("none")
@@ -92,5 +93,5 @@ def _most(label: Any) -> int:
     return int(np.unique(np.asarray(label), return_counts=True)[1].max(initial=0))
 
 
-def _header(word: str, count: int, shown: int) -> str:
-    return f"{word}: {count} a class" + (f", {shown} shown" if count > shown else "")
+def _counted(one: str, many: str, count: int, most: int) -> str:
+    return f"{count} {one if count == 1 else many}" + (f" ({most} shown)" if count > most else "")
