@@ -1,0 +1,24 @@
+"""Data: sources to arrays, protocols, the pure episode sampler, feeds, and augmentations on the device."""
+
+from metarep_jax.data.augment import make_augment
+from metarep_jax.data.episodes import check_episode_spec, sample_episodes
+from metarep_jax.data.feeds import augmented_feed, batch_feed, episode_feed
+from metarep_jax.data.pools import pool_of_arrays, with_partners
+from metarep_jax.data.protocols import Protocol, find_protocol
+from metarep_jax.data.splits import DataConfig, Splits, load_splits
+
+__all__ = [
+    "DataConfig",
+    "Protocol",
+    "Splits",
+    "augmented_feed",
+    "batch_feed",
+    "check_episode_spec",
+    "episode_feed",
+    "find_protocol",
+    "load_splits",
+    "make_augment",
+    "pool_of_arrays",
+    "sample_episodes",
+    "with_partners",
+]

@@ -1,0 +1,127 @@
+"""Few-shot tasks drawn from a pool, as a pure function: the same key gives the same episode on every machine."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int, Key, Shaped
+
+from metarep_jax.types import Episode, EpisodeSpec, Examples, Pool
+
+TURNS = 4
+SCORED = 2048  # up to so many candidates, scoring all of them is faster than drawing one after another
+
+
+def sample_episodes(key: Key[Array, ""], pool: Pool, spec: EpisodeSpec) -> Episode:
+    """One episode: ``way`` distinct classes, and ``shot + query`` distinct examples of each.
+
+    Pure, jit-able, and to be mapped over keys by ``vmap``. Classes, their order, and examples are uniform. Examples
+    are ordered by class: labels are 0 … way-1, each repeated. Check the spec with ``check_episode_spec`` before
+    (inside ``jit`` the sizes of classes are not known, and a class that is too small would repeat examples).
+
+    Args:
+      key: chooses everything.
+      pool: any classes of any sizes; images [n, h, w, c], square ones where rotations are asked for.
+      spec: with rotations "classes", a class under each of four quarter turns is a class of its own, so that an
+        episode may hold the same class under two turns; with "random", each class of the episode is turned by one
+        random number of quarter turns.
+
+    Returns:
+      ``support.inputs`` [way·shot, ...], ``query.inputs`` [way·query, ...] and their labels, int32.
+    """
+    class_key, turn_key, example_key = jax.random.split(key, 3)
+    classes, most = pool.members.shape
+    options = classes * TURNS if spec.rotations == "classes" else classes
+    if spec.way > options:
+        raise ValueError(f"an episode of {spec.way} classes cannot be drawn from {options}")
+    chosen = distinct(class_key, spec.way, options, options)
+    each = spec.shot + spec.query
+    if each > most:
+        raise ValueError(f"an episode needs {each} examples a class, the largest class has {most}")
+    own = chosen % classes
+    place = jax.vmap(lambda k, count: distinct(k, each, count, most))(
+        jax.random.split(example_key, spec.way), pool.count[own]
+    )
+    rows = pool.members[own[:, None], place]  # [way, each]
+    images = pool.inputs[rows]
+    if spec.rotations == "classes":
+        images = quarter_turns(images, chosen // classes)
+    elif spec.rotations == "random":
+        images = quarter_turns(images, jax.random.randint(turn_key, (spec.way,), 0, TURNS))
+    label = jnp.arange(spec.way, dtype=jnp.int32)
+
+    def part(images: Array, each: int) -> Examples:
+        return Examples(images.reshape(spec.way * each, *images.shape[2:]), jnp.repeat(label, each))
+
+    return Episode(part(images[:, : spec.shot], spec.shot), part(images[:, spec.shot :], spec.query))
+
+
+def distinct(key: Key[Array, ""], k: int, count: Int[Array, ""] | int, most: int) -> Int[Array, " k"]:
+    """``k`` distinct numbers of 0 … count-1 in uniformly random order; ``count`` may be traced, at most ``most``.
+
+    Few candidates are scored at random and the k best taken (ties of the 23-bit scores, of probability k·most/2²³, fall
+    to the smaller number: a bias beyond measure). Many candidates are drawn one after another by a Fisher–Yates shuffle
+    that keeps only the places it has touched, exactly uniform: k² work instead of ``most``.
+    """
+    if most <= max(SCORED, 4 * k):
+        score = jnp.where(jnp.arange(most) < count, jax.random.uniform(key, (most,)), -1.0)
+        return lax.top_k(score, k)[1].astype(jnp.int32)
+    target = jax.random.randint(key, (k,), jnp.arange(k), jnp.maximum(count, 1))  # step i swaps places i and target[i]
+    steps = jnp.arange(k, dtype=jnp.int32)
+
+    def draw(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        taken, displaced = carry  # displaced[j]: what the swap of step j put into place target[j]
+
+        def held(place: Array) -> Array:
+            """What lies in a place that is still to be drawn from: the latest swap into it decides."""
+            last = jnp.max(jnp.where((target == place) & (steps < i), steps, -1))
+            return jnp.where(last >= 0, displaced[last], place)
+
+        return taken.at[i].set(held(target[i])), displaced.at[i].set(held(i))
+
+    empty = jnp.zeros((k,), jnp.int32)
+    return lax.fori_loop(0, k, draw, (empty, empty))[0]
+
+
+def quarter_turns(images: Shaped[Array, "n *shape"], turns: Int[Array, " n"]) -> Shaped[Array, "n *shape"]:
+    """Each leading row's images [..., h, w, c] turned by its number of quarter turns, as by ``jnp.rot90``.
+
+    Raises:
+      ValueError: for images that are not square.
+    """
+    if images.ndim < 4 or images.shape[-3] != images.shape[-2]:
+        raise ValueError(f"quarter turns need square images [..., h, w, c], got shape {tuple(images.shape)}")
+    turns = turns.reshape(-1, *[1] * (images.ndim - 1))
+    half = jnp.where(turns % 4 >= 2, images[..., ::-1, ::-1, :], images)
+    return jnp.where(turns % 2 == 1, jnp.rot90(half, axes=(-3, -2)), half)
+
+
+def check_episode_spec(pool: Pool, spec: EpisodeSpec, class_names: Sequence[str] = (), split_name: str = "") -> None:
+    """Raises ValueError when ``pool`` cannot give episodes of ``spec``: says which class, and the counts.
+
+    Args:
+      pool: on any device.
+      spec: the episode.
+      class_names: of the pool's classes, for the message.
+      split_name: such as "train", for the message.
+    """
+    where = f" of the {split_name} split" if split_name else ""
+    count = np.asarray(pool.count)
+    options = len(count) * (TURNS if spec.rotations == "classes" else 1)
+    if spec.way > options:
+        turned = f" ({len(count)} under {TURNS} quarter turns)" if spec.rotations == "classes" else ""
+        raise ValueError(f"episodes of {spec.way} ways need as many classes; there are {options}{turned}{where}")
+    need = spec.shot + spec.query
+    small = np.flatnonzero(count < need)
+    if len(small):
+        first = small[np.argmin(count[small])]
+        name = class_names[first] if first < len(class_names) else str(first)
+        more = f" ({len(small)} classes have too few)" if len(small) > 1 else ""
+        raise ValueError(
+            f"class {name!r}{where} has {count[first]} images, but {spec.shot}-shot episodes with {spec.query} queries "
+            f"need {need}{more}; lower the shots or queries, or remove the class"
+        )
+    if spec.rotations != "none" and (pool.inputs.ndim != 4 or pool.inputs.shape[1] != pool.inputs.shape[2]):
+        raise ValueError(f"rotations need square images [h, w, c], got {tuple(pool.inputs.shape[1:])}")

@@ -1,0 +1,110 @@
+"""From a config to the pools of a protocol's splits."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metarep_jax.data.cache import default_cache_dir
+from metarep_jax.data.pools import pool_of_arrays
+from metarep_jax.data.protocols import PARTS, Classes, Protocol, find_protocol
+from metarep_jax.data.source import Source
+from metarep_jax.types import Pool
+
+Progress = Callable[[int, int], None]  # (images done, images in all)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which data, in which form."""
+
+    name: str = "glyphs"
+    """glyphs, omniglot, folder (images, one folder a class), or the name of a TFDS data set (tfds:NAME if it
+    is also one of these)."""
+    protocol: str | None = None
+    """The class split and the test episodes; default: the data's own. An unknown name lists those that fit."""
+    data_dir: Path | None = None
+    """Where the data lie: the folder with omniglot/, or the folder of images, or that of prepared TFDS data sets."""
+    cache_dir: Path | None = None
+    """Where prepared arrays are kept; default: the user's cache folder. May be deleted at any time."""
+    image_size: int | None = None
+    """Pixels a side; default: 28 for glyphs and Omniglot, else the images' own size, if all have the same."""
+    channels: Literal[1, 3] | None = None
+    """Converts images to 1 (grey) or 3 (colour) channels; default: as they are, which must be all alike."""
+    split_seed: int = 0
+    """Of splits that choose classes at random."""
+    per_class: int | None = None
+    """At most so many images of a class are held in memory, chosen by split_seed; default: all, with stream 50."""
+    stream: bool = False
+    """Whether stage 1 streams its training images from the disk: for data larger than memory (folder and TFDS)."""
+    workers: int = 2
+    """Processes that read and decode a stream; 0: none, in this process."""
+
+    def __post_init__(self):
+        for name, least in (("image_size", 1), ("per_class", 1), ("split_seed", 0), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"data.{name} must be at least {least}, got {value}")
+        if not self.name:
+            raise ValueError(
+                "data.name must not be empty; give glyphs, omniglot, folder, or the name of a TFDS data set"
+            )
+
+
+class Splits(NamedTuple):
+    """The pools of a protocol's splits, on the device; a split without classes is an empty pool."""
+
+    train: Pool
+    val: Pool
+    test: Pool
+    class_names: dict[str, tuple[str, ...]]  # of "train", "val" and "test"
+    protocol: Protocol
+    config: DataConfig  # what was loaded, with the folders that were used
+
+
+def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
+    """The data of ``config``, split by its protocol, on the default device.
+
+    Args:
+      config: which data.
+      progress: told how many images of how many are decoded, where that takes long.
+
+    Raises:
+      ValueError: for an unknown data set or protocol (lists what fits), or images that cannot be used (names them).
+      FileNotFoundError: when data are missing: says which files are wanted, and where.
+    """
+    config = resolved(config)
+    protocol = find_protocol(config.protocol, config.name)
+    source = read_source(config, progress)
+    if not np.issubdtype(source.images.dtype, np.uint8) and not np.isfinite(source.images).all():
+        raise ValueError(f"images of {config.name} hold NaN or infinite values")
+    parts = protocol.split(Classes(source.names, source.group, config.split_seed, config.data_dir))
+    pools = [part_of(source, classes) for classes in parts]
+    names = {part: tuple(source.names[c] for c in classes) for part, classes in zip(PARTS, parts)}
+    return Splits(*pools, names, protocol, config)
+
+
+def resolved(config: DataConfig) -> DataConfig:
+    """The config with its default folder for caches filled in."""
+    return config if config.cache_dir else dataclasses.replace(config, cache_dir=default_cache_dir())
+
+
+def part_of(source: Source, classes: list[int]) -> Pool:
+    """The pool of some of the classes, numbered anew from 0."""
+    number = np.full(len(source.names) + 1, -1, np.int32)
+    number[classes] = np.arange(len(classes))
+    label = number[source.label]
+    rows = np.flatnonzero(label >= 0)
+    return pool_of_arrays(source.images[rows], label[rows], classes=len(classes))
+
+
+def read_source(config: DataConfig, progress: Progress | None) -> Source:
+    """All classes of the data set, as arrays on the host."""
+    assert config.cache_dir is not None
+    if config.name == "glyphs":
+        from metarep_jax.data.glyphs import load_glyphs
+
+        return load_glyphs(config.cache_dir, config.image_size or 28)
+    raise ValueError(f"unknown data set {config.name!r}")
