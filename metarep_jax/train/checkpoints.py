@@ -29,11 +29,12 @@ SPARE_BYTES = 1 << 20  # asked of the disk beyond the arrays' own size
 
 
 class Restored(NamedTuple):
-    """A verified checkpoint: ``tree`` of numpy arrays, and what was given as ``extra``."""
+    """A verified checkpoint: ``tree`` of numpy arrays, and what was given as ``extra`` and ``loose``."""
 
     step: int
     tree: PyTree
     extra: dict[str, Any]
+    loose: dict[str, np.ndarray]
 
 
 class Checkpoints:
@@ -65,8 +66,22 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, tree: PyTree, extra: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        tree: PyTree,
+        extra: dict[str, Any],
+        metrics: dict[str, float] | None = None,
+        loose: dict[str, np.ndarray] | None = None,
+    ) -> None:
         """Starts to write; returns before it is on disk. A full disk raises here or at the next call.
+
+        Args:
+          step: its number.
+          tree: arrays of known structure.
+          extra: of JSON's types.
+          metrics: among them ``select``, where this checkpoint may be the best; else None.
+          loose: arrays that a checkpoint may have or not.
 
         Raises:
           OSError: when the disk is full; earlier checkpoints are kept.
@@ -74,7 +89,7 @@ class Checkpoints:
         if step in self.steps():
             return
         save_args = self._ocp.args
-        leaves, meta = _pack(tree)
+        leaves, meta = _pack((tree, loose or {}))
         given = {"settings": self.settings, "extra": extra}
         meta |= {**given, "given_digest": _digest(given)}
         if metrics is not None:
@@ -124,14 +139,18 @@ class Checkpoints:
         meta = self._manager.restore(step, args=restore.Composite(meta=restore.JsonRestore()))["meta"]
         given = {"settings": meta["settings"], "extra": meta["extra"]}
         _check("its settings", _digest(given), meta["given_digest"])
-        wanted = _pack(like)[1]["leaves"]
+        wanted = _pack((like, {}))[1]["leaves"]
+        fixed, loose = meta["leaves"][: len(wanted)], meta["leaves"][len(wanted) :]
         try:
             check_same(meta["settings"], self.settings, what)
-            check_same(*({name: [dtype, shape] for name, dtype, shape in side} for side in (meta["leaves"], wanted)), what)
+            check_same(*({name: [dtype, shape] for name, dtype, shape in side} for side in (fixed, wanted)), what)
         except ValueError as error:
             raise _OtherConfig(str(error)) from error
-        leaves = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
-        return Restored(step, jax.tree.unflatten(jax.tree.structure(like), _unpack(leaves, meta)), meta["extra"])
+        packed = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
+        leaves = _unpack(packed, meta)
+        tree = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(wanted)])
+        names = [name.removeprefix("[1]['").removesuffix("']") for name, _, _ in loose]
+        return Restored(step, tree, meta["extra"], dict(zip(names, leaves[len(wanted) :], strict=True)))
 
     def _move_aside(self, step: int) -> Path:
         aside = self.folder.parent / "damaged" / str(step)

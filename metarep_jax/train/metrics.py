@@ -109,7 +109,9 @@ def over_seeds(values: Metrics, seeds: tuple[int, ...]) -> Metrics:
     return plain | apart
 
 
-def warn_once_each(warn: Callable[[Metrics], str | None] | None, say: Callable[[str], None]) -> Callable[[Metrics], None]:
+def warn_once_each(
+    warn: Callable[[Metrics], str | None] | None, say: Callable[[str], None]
+) -> Callable[[Metrics], None]:
     """Says what ``warn`` finds in the metrics when it starts to find it, not at every dispatch while it lasts."""
     lasting = False
 

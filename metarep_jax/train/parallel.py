@@ -39,20 +39,6 @@ def use_cpu_devices(count: int | None = None) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}=false".strip()
 
 
-def start_processes(coordinator: str, count: int, index: int) -> None:
-    """Joins this process to ``count`` processes, on one or several hosts. Call it before JAX does anything.
-
-    Args:
-      coordinator: ``host:port`` of process 0.
-      count: processes in all.
-      index: of this process, 0 to count-1.
-    """
-    if not 0 <= index < count:
-        raise ValueError(f"the process index must be in 0 to {count - 1}, got {index}")
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator, count, index)
-
-
 def local_devices(requested: int | None = None) -> list:
     """The devices to train on: all of them (of all processes), or the first ``requested``.
 

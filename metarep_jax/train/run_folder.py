@@ -85,7 +85,9 @@ def check_same(before: dict, now: dict, what: str, ignore: Collection[str] = ())
         if old.get(name, missing) != new.get(name, missing) and name not in ignore
     ]
     if differing:
-        raise ValueError(f"{what} belongs to another config ({'; '.join(differing)}); use those settings or another folder")
+        raise ValueError(
+            f"{what} belongs to another config ({'; '.join(differing)}); use those settings or another folder"
+        )
 
 
 def _read(file: Path) -> dict:
@@ -98,4 +100,8 @@ def _read(file: Path) -> dict:
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {key: leaf for name, child in tree.items() for key, leaf in _flat(child, f"{prefix}.{name}" if prefix else str(name)).items()}
+    return {
+        key: leaf
+        for name, child in tree.items()
+        for key, leaf in _flat(child, f"{prefix}.{name}" if prefix else str(name)).items()
+    }

@@ -1,6 +1,6 @@
 """The update, as one pure per-device function, and many of them in one dispatch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,9 +34,10 @@ class Roots(NamedTuple):
     step: Any
 
 
-def roots_of(seed: int) -> Roots:
-    """Independent keys for initialisation, for drawing batches, and for the steps."""
-    return Roots(*jax.random.split(jax.random.key(seed), 3))
+def roots_of(seeds: Sequence[int]) -> Roots:
+    """Independent keys for initialisation, for drawing batches, and for the steps; [seeds] where there are several."""
+    each = [Roots(*jax.random.split(jax.random.key(seed), 3)) for seed in seeds]
+    return each[0] if len(each) == 1 else jax.tree.map(lambda *keys: jnp.stack(keys), *each)
 
 
 def initial_state(

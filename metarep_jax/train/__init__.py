@@ -1,0 +1,36 @@
+"""Training: one loop for all stages, with its optimisers, devices, checkpoints and metrics."""
+
+from metarep_jax.train.config import FitConfig
+from metarep_jax.train.loop import Fitted, TrainingDiverged, fit
+from metarep_jax.train.metrics import read_lines
+from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser, make_schedule
+from metarep_jax.train.parallel import AXIS, check_batch, local_devices, map_over_keys, use_cpu_devices
+from metarep_jax.train.precision import compute_dtype
+from metarep_jax.train.processes import is_first, start_processes
+from metarep_jax.train.run_folder import RunFolderInUse, open_run
+from metarep_jax.train.signals import Terminated
+from metarep_jax.train.trainable import meta_learning, pretraining
+
+__all__ = [
+    "AXIS",
+    "FitConfig",
+    "Fitted",
+    "OptimiserConfig",
+    "RunFolderInUse",
+    "Terminated",
+    "TrainingDiverged",
+    "check_batch",
+    "compute_dtype",
+    "fit",
+    "is_first",
+    "local_devices",
+    "make_optimiser",
+    "make_schedule",
+    "map_over_keys",
+    "meta_learning",
+    "open_run",
+    "pretraining",
+    "read_lines",
+    "start_processes",
+    "use_cpu_devices",
+]

@@ -1,0 +1,269 @@
+"""The one training loop."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarep_jax.train.checkpoints import Checkpoints
+from metarep_jax.train.config import FitConfig, is_due, next_stop
+from metarep_jax.train.dispatch import Pace, compiled, first_state, on_host, stopwatch
+from metarep_jax.train.display import display
+from metarep_jax.train.metrics import MetricsLog, averaged, over_seeds, warn_once_each
+from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser
+from metarep_jax.train.parallel import check_batch, local_devices, replicate, unreplicate
+from metarep_jax.train.processes import is_first
+from metarep_jax.train.resume import Position, load_position, save_position
+from metarep_jax.train.run_folder import held
+from metarep_jax.train.signals import Terminated, termination_noticed
+from metarep_jax.train.sources import Source, make_source
+from metarep_jax.train.step import Roots, TrainState, roots_of
+from metarep_jax.types import Feed, Metrics, Trainable
+
+log = logging.getLogger(__name__)
+
+PROFILED = 3  # the dispatch that --profile traces, counted from 1: the first compiles, the second is timed
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the gradient is no longer finite; ``step`` is the update at which that happened, counted from 1."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
+class Fitted(NamedTuple):
+    """What training gives: averaged weights where asked for; with several seeds, a leading seed axis on all arrays."""
+
+    params: Any
+    state: Any
+    step: int  # updates behind these parameters
+    metrics: dict[str, float]  # the line of metrics at that step
+
+
+def fit(
+    trainable: Trainable,
+    feed: Feed,
+    *,
+    optimiser: OptimiserConfig,
+    config: FitConfig,
+    seed: int,
+    folder: Path | str,
+    validate: Callable[[Any, Any, int], dict[str, float]] | None = None,
+    select: str | None = None,
+    warn: Callable[[Metrics], str | None] | None = None,
+    description: str = "train",
+    settings: dict[str, Any] | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Fitted:
+    """Trains, and returns the best parameters by ``select``, or the last.
+
+    Killed at any moment and called again with the same arguments, it goes on from the last checkpoint and ends with
+    the same parameters and the same ``metrics.jsonl``, bit by bit (on the same devices; on a GPU with deterministic
+    kernels). With several processes, all of them call it; the first one writes.
+
+    Args:
+      trainable: what to train.
+      feed: where its batches come from; of ``config.batch_size`` rows.
+      optimiser, config: see there.
+      seed: all randomness follows from it.
+      folder: gets ``checkpoints``, ``metrics.jsonl``, ``timing.jsonl``, ``tensorboard`` and ``profile``.
+      validate: ``(params, state, step) -> metrics``, called after every ``config.validate_every`` steps and the last.
+      select: the metric of ``validate`` by which the best parameters are chosen; higher is better.
+      warn: what to say aloud about a line of metrics, or None.
+      description: names the run where it shows its progress.
+      settings: what else, beside the arguments here, a checkpoint must agree with to be resumed (JSON's types).
+      devices: to train on; None: all, of all processes.
+
+    Raises:
+      ValueError: before anything compiles, for a batch that does not divide over the devices, a feed of another batch
+        size, a negative seed, and a checkpoint of another config.
+      TrainingDiverged: at the first step whose loss or gradient is not finite; earlier checkpoints are kept.
+      Terminated: on SIGTERM, after saving; exits with status 143 unless caught.
+      RunFolderInUse: when another process trains in ``folder``.
+      OSError: when the disk is full; earlier checkpoints are kept.
+    """
+    folder, devices = Path(folder), local_devices() if devices is None else list(devices)
+    check_batch(config.batch_size, devices, config.accumulate)
+    if feed.size != config.batch_size:
+        raise ValueError(f"the feed gives batches of {feed.size} rows, FitConfig.batch_size is {config.batch_size}")
+    if seed < 0:
+        raise ValueError(f"the seed must not be negative, got {seed}")
+    seeds, refreshes = tuple(range(seed, seed + config.seeds)), has_refresh(trainable)
+    if refreshes and (config.seeds > 1 or feed.draw is None):
+        raise ValueError("a method that refreshes its pool trains one seed, on a feed whose pool lies on the device")
+    transform, roots = make_optimiser(optimiser, config.steps), roots_of(seeds)
+    said = {"optimiser": dataclasses.asdict(optimiser), "fit": dataclasses.asdict(config), "seed": seed}
+    with contextlib.ExitStack() as stack:
+        terminated = stack.enter_context(termination_noticed())
+        checkpoints = None
+        if is_first():
+            stack.enter_context(held(folder, "fit"))
+            said |= {"run": settings or {}}
+            checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep, select=select, settings=said)
+            stack.enter_context(checkpoints)
+        source = make_source(feed, devices, most=config.steps_per_dispatch, accumulate=config.accumulate)
+        stack.callback(source.close)
+        start = first_state(trainable, transform, source, roots, config)
+        position = load_position(checkpoints, start)
+        if position is None:
+            position = Position(0, start, *source.saved(), {}, {})
+        else:
+            source.restore(position.pool, position.reader)
+            log.info("%s: goes on after step %d of %d", description, position.step, config.steps)
+        lines = MetricsLog(folder if is_first() else None, position.step, tensorboard=config.tensorboard)
+        stack.enter_context(lines)
+        shown = display(description, position.step, config.steps, visible=config.progress and is_first())
+        run = _Run(
+            config,
+            seeds,
+            folder,
+            description,
+            source,
+            dispatch=compiled(trainable, transform, source, roots, config, devices),
+            validate=validate,
+            select=select,
+            refresh=(lambda train, step: _refresh(source, trainable, train, roots, step)) if refreshes else None,
+            warn=warn_once_each(warn, log.warning),
+            show=stack.enter_context(shown),
+            terminated=terminated,
+            lines=lines,
+            checkpoints=checkpoints,
+        )
+        position = _to_the_end(run, position, devices)
+        if checkpoints is not None:
+            checkpoints.wait()
+        best = load_position(checkpoints, start, best=True) if select is not None and validate is not None else None
+    chosen = best or position
+    train = jax.tree.map(jnp.asarray, chosen.train)
+    return Fitted(_weights(train), train.state, chosen.step, chosen.line)
+
+
+class _Run(NamedTuple):
+    """What stays the same during a run."""
+
+    config: FitConfig
+    seeds: tuple[int, ...]
+    folder: Path
+    description: str
+    source: Source
+    dispatch: Any
+    validate: Any
+    select: str | None
+    refresh: Any
+    warn: Any
+    show: Any
+    terminated: Any
+    lines: MetricsLog
+    checkpoints: Checkpoints | None
+
+
+def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Position:
+    """The loop: dispatch, look at what came back, and do what is due."""
+    config, source, last = run.config, run.source, run.config.steps
+    validate_every = config.validate_every if run.validate else 0
+    refresh_every = config.refresh_period if run.refresh else 0
+    periods = (config.log_every, config.checkpoint_every, validate_every, refresh_every)
+    pace, lap, line_lap, calls = Pace(source.most), stopwatch(), stopwatch(), 0
+    step, rows, line, line_step = position.step, position.rows, position.line, position.step
+    train = replicate(position.train, devices)
+
+    def plan(step: int) -> int:
+        return min(pace.count, next_stop(step, last, *periods) - step)
+
+    count = plan(step)
+    while step < last:
+        calls += 1
+        lap()
+        with _profiled(run.folder, config.profile and is_first() and calls == PROFILED):
+            train, metrics = run.dispatch(train, source.take(count), count)
+            upcoming = plan(step + count)
+            if upcoming:
+                source.prepare(upcoming)  # while the devices work
+            found = on_host(metrics, count)
+        stopping = pace.measured(count, lap(), run.terminated())
+        _check_finite(found, step, run)
+        rows = joined(rows, found)
+        step, count = step + count, upcoming
+
+        validates = run.validate is not None and is_due(validate_every, step, last)
+        if is_due(config.log_every, step, last) or validates:
+            line, rows = averaged(rows, run.seeds), {}
+            run.warn(line)
+            seconds = line_lap() / (step - line_step)
+            if validates:
+                line |= over_seeds(_validated(run, train, step), run.seeds)
+                line_lap()
+            run.lines.write(step, line)
+            run.lines.write_timing(step, seconds_per_step=seconds)
+            line_step = step
+        run.show(step, line or averaged(rows, run.seeds))
+        if run.refresh is not None and step < last and step % refresh_every == 0:
+            run.refresh(train, step)
+        selects = validates and run.select is not None
+        stopping = stopping and step < last
+        if is_due(config.checkpoint_every, step, last) or selects or stopping:
+            run.lines.flush()
+            position = Position(step, unreplicate(train), *source.saved(), rows, line)
+            save_position(run.checkpoints, position, {run.select: line[run.select]} if selects else None)
+        if stopping:
+            if run.checkpoints is not None:
+                run.checkpoints.wait()
+            raise Terminated(f"{run.description}: asked to end; saved after step {step} of {last}")
+    return position
+
+
+def has_refresh(trainable: Trainable) -> bool:
+    """Whether the method refreshes its pool."""
+    return trainable.refresh is not Trainable._field_defaults["refresh"]
+
+
+def _refresh(source: Source, trainable: Trainable, train: TrainState, roots: Roots, step: int) -> None:
+    now = jax.tree.map(jnp.asarray, unreplicate(train))
+    key = jax.random.fold_in(jax.random.fold_in(roots.step, step), 2**31 - 2)  # no example's, no step's shared key
+    source.refresh(lambda pool: trainable.refresh(now.params, now.state, pool, key))
+
+
+def _validated(run: _Run, train: TrainState, step: int) -> Metrics:
+    """The callback's metrics; [seeds] of each with several seeds."""
+    now = jax.tree.map(jnp.asarray, unreplicate(train))
+    weights, state = _weights(now), now.state
+    if len(run.seeds) == 1:
+        found = [run.validate(weights, state, step)]
+    else:
+        trees = [jax.tree.map(lambda leaf: leaf[i], (weights, state)) for i in range(len(run.seeds))]  # noqa: B023
+        found = [run.validate(*tree, step) for tree in trees]
+    if run.select is not None and run.select not in found[0]:
+        raise ValueError(f"select={run.select!r}, but validate gives {', '.join(sorted(found[0]))}")
+    return {name: np.asarray([each[name] for each in found]) for name in found[0]}
+
+
+def _weights(train: TrainState) -> Any:
+    return train.params if train.average is None else train.average
+
+
+def joined(rows: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metrics of two stretches of steps, one after the other."""
+    return {name: np.concatenate([rows[name], leaf]) if name in rows else leaf for name, leaf in more.items()}
+
+
+def _check_finite(rows: dict[str, np.ndarray], step: int, run: _Run) -> None:
+    for name in ("loss", "gradient_norm"):
+        bad = ~np.isfinite(rows[name]).reshape(len(rows[name]), -1).all(1) if name in rows else np.zeros(1, bool)
+        if bad.any():
+            at = step + int(bad.argmax()) + 1
+            kept = (
+                f"the last good checkpoint is in {run.folder / 'checkpoints'}" if step else "nothing was saved before"
+            )
+            raise TrainingDiverged(f"{run.description}: the {name} is not finite at step {at}; {kept}", at)
+
+
+def _profiled(folder: Path, profile: bool) -> Any:
+    return jax.profiler.trace(str(folder / "profile")) if profile else contextlib.nullcontext()

@@ -1,0 +1,74 @@
+"""What a run stands on between two dispatches, saved and found again."""
+
+import base64
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from metarep_jax.train.checkpoints import Checkpoints, Restored
+from metarep_jax.train.processes import gathered_bytes, same_everywhere, told_by_first
+from metarep_jax.train.step import TrainState
+
+
+class Position(NamedTuple):
+    """A run between two dispatches; equal on all processes but for ``reader``."""
+
+    step: int
+    train: TrainState  # numpy arrays
+    pool: dict[str, np.ndarray]  # what refreshes have changed in the pool
+    reader: bytes  # where this process's reader stands
+    rows: dict[str, np.ndarray]  # metrics of the steps since the last line, [steps, ...]
+    line: dict[str, float]  # the last line of metrics
+
+
+def save_position(checkpoints: Checkpoints | None, position: Position, metrics: dict[str, float] | None) -> None:
+    """Begins to write ``position``; every process calls it, the one that has ``checkpoints`` writes."""
+    readers = [base64.b64encode(data).decode() for data in gathered_bytes(position.reader)]
+    if checkpoints is not None:
+        extra = {
+            "readers": readers,
+            "rows": {name: row.tolist() for name, row in position.rows.items()},
+            "line": position.line,
+        }
+        checkpoints.save(position.step, {"train": position.train}, extra, metrics, loose=position.pool)
+
+
+def load_position(checkpoints: Checkpoints | None, like: TrainState, *, best: bool = False) -> Position | None:
+    """The latest position that is whole (``best``: that of the best validation), or None, on every process.
+
+    Raises:
+      ValueError: on every process, when the checkpoint belongs to another config.
+    """
+    found: Restored | None = None
+    answer: dict[str, Any] = {}
+    if checkpoints is not None:
+        try:
+            restore = checkpoints.restore_best if best else checkpoints.restore_last
+            found = restore({"train": like})
+        except ValueError as error:
+            answer = {"refused": str(error)}
+    if found is not None:
+        shapes = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in found.loose.items()}
+        answer = {"step": found.step, "extra": found.extra, "pool": shapes}
+    answer = told_by_first(answer)
+    if "refused" in answer:
+        raise ValueError(answer["refused"])
+    if not answer:
+        return None
+    if found is None:  # not the process that reads
+        train, pool = like, {name: np.zeros(shape, dtype) for name, (dtype, shape) in answer["pool"].items()}
+    else:
+        train, pool = found.tree["train"], found.loose
+    train, pool = same_everywhere((train, pool))
+    extra, readers = answer["extra"], answer["extra"]["readers"]
+    if len(readers) != jax.process_count():
+        raise ValueError(f"the run was begun by {len(readers)} processes, this is {jax.process_count()}; use as many")
+    return Position(
+        step=answer["step"],
+        train=jax.tree.map(np.asarray, train),
+        pool=pool,
+        reader=base64.b64decode(readers[jax.process_index()]),
+        rows={name: np.asarray(row, np.float32) for name, row in extra["rows"].items()},
+        line=extra["line"],
+    )
