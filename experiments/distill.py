@@ -100,6 +100,7 @@ def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: 
         select="val_accuracy",
         description="distil (few-shot)",
         settings=settings_of(run.config),
+        devices=run.devices,
     )
     model = Model(card, fitted.params["student"], fitted.state)
     save_model(folder, model)
@@ -140,6 +141,7 @@ def fixed_classes_stage(run: Run, config: DistillConfig, given: Model) -> tuple[
         folder=run.folder,
         description=f"distil ({config.mode})",
         settings=settings_of(config),
+        devices=run.devices,
     )
     card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(pool.inputs.shape[1:]), class_names=names)
     model = Model(card, fitted.params["student"], fitted.state)

@@ -46,6 +46,9 @@ class EvaluateSettings:
     """Episodes of the main figures; default: the protocol's (2,000)."""
     mode_episodes: int = 200
     """Episodes of the figures under the other batch-norm modes."""
+    every_mode: bool = False
+    """Judge every column under the other batch-norm modes, not the first alone (slow: one_query runs the whole support
+    set anew for each query)."""
 
     def __post_init__(self):
         for name in ("ways", "shots"):
@@ -111,6 +114,7 @@ def cells_of(run: Run, models: dict[str, Model], settings: EvaluateSettings, mod
     pool, protocol = run.splits.test, run.splits.protocol
     specs = settings.specs(protocol, pool)
     episodes = settings.episodes or protocol.episodes
+    judged = specs if settings.every_mode else specs[:1]
     cells = {}
     for row, model in models.items():
         with console.status(f"evaluating {row} on {episodes} episodes a column"):
@@ -123,7 +127,7 @@ def cells_of(run: Run, models: dict[str, Model], settings: EvaluateSettings, mod
             if mode == own or model.spec.encoder.norm != "batch":
                 continue
             with console.status(f"evaluating {row}, {mode} statistics, on {settings.mode_episodes} episodes a column"):
-                found = evaluate_model(run, model, pool, specs, episodes=settings.mode_episodes, mode=mode)
+                found = evaluate_model(run, model, pool, judged, episodes=settings.mode_episodes, mode=mode)
             cells[f"{row} ({mode})"] = {column: value.cell() for column, value in found.items()}
     return cells
 

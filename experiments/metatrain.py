@@ -89,6 +89,7 @@ def metatrain_stage(
         select="val_accuracy",
         description=f"{what} ({settings.learner.name})",
         settings=settings_of(config),
+        devices=run.devices,
     )
     model = Model(card, fitted.params, fitted.state)
     save_model(folder, model)

@@ -16,7 +16,7 @@ import jax
 from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, settings_of
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
-from metarep_jax.data import batch_feed, make_augment
+from metarep_jax.data import batch_feed, make_augment, with_partners
 from metarep_jax.encoders import encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
@@ -42,6 +42,8 @@ class PretrainSettings:
     """Outputs of the projector."""
     neighbours: int = 0
     """Mutual nearest neighbours, of this many, serve as partners too; 0: only views of the same image."""
+    neighbours_after: int = 0
+    """Step from which neighbours serve; they are found anew every train.refresh_every steps."""
     rotations: bool = False
     """Whether quarter turns of an image are images of their own."""
     whiten: float = 0.25
@@ -77,6 +79,7 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
         hidden=settings.hidden,
         out=settings.out,
         neighbours=settings.neighbours,
+        neighbours_after=settings.neighbours_after,
         axis_name=AXIS,
     )
 
@@ -89,7 +92,11 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
 
     fitted = fit(
         pretraining(objective),
-        batch_feed(pool, train.batch_size, rotations=settings.rotations),
+        batch_feed(
+            with_partners(pool, settings.neighbours) if settings.neighbours else pool,
+            train.batch_size,
+            rotations=settings.rotations,
+        ),
         optimiser=settings.optimiser,
         config=train,
         seed=config.seed,
@@ -98,6 +105,7 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
         warn=collapse_warning,
         description="pretrain (SimCLR)",
         settings=settings_of(config),
+        devices=run.devices,
     )
     model = features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
     save_model(folder, model)

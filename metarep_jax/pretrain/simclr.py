@@ -41,6 +41,7 @@ def simclr(
     hidden: int = 256,
     out: int = 128,
     neighbours: int = 0,
+    neighbours_after: int = 0,
     axis_name: str | None = None,
 ) -> Objective:
     """Contrastive learning of visual representations with in-batch negatives.
@@ -52,6 +53,7 @@ def simclr(
       hidden, out: sizes of the projector's two layers.
       neighbours: 0, or k: ``refresh`` then lets mutual neighbours among the k nearest images, by the half-whitened
         features of the moment, be each other's second view; without labels. The feed's pool is then ``Partnered``.
+      neighbours_after: step from which they do; features that are too young find neighbours of other classes.
       axis_name: the mapped axis over which the batch is sharded, or None.
 
     Returns:
@@ -66,8 +68,9 @@ def simclr(
     for name, value in {"temperature": temperature, "hidden": hidden, "out": out}.items():
         if value <= 0:
             raise ValueError(f"simclr: {name} must be positive, got {value}")
-    if neighbours < 0:
-        raise ValueError(f"simclr: neighbours must not be negative, got {neighbours}")
+    for name, value in {"neighbours": neighbours, "neighbours_after": neighbours_after}.items():
+        if value < 0:
+            raise ValueError(f"simclr: {name} must not be negative, got {value}")
     projector = Projector(hidden, out, axis_name)
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
@@ -79,9 +82,8 @@ def simclr(
         return split_variables(split)
 
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
-        del step
         images = batch["inputs"]
-        partners = batch.get("partner", images)
+        partners = jnp.where(step < neighbours_after, images, batch["partner"]) if neighbours else images
         view_keys = jax.vmap(jax.random.split)(keys.example)
         views = jnp.concatenate([augment(view_keys[:, 0], images), augment(view_keys[:, 1], partners)])
         features, encoder_state = encoder.apply(
