@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +104,7 @@ class Feed(NamedTuple):
     reader: Reader | None = None
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A host iterator whose position can be saved and restored."""
 
