@@ -1,7 +1,8 @@
 """Training: one loop for all stages, with its optimisers, devices, checkpoints and metrics."""
 
 from metarep_jax.train.config import FitConfig
-from metarep_jax.train.loop import Fitted, TrainingDiverged, fit
+from metarep_jax.train.divergence import TrainingDiverged
+from metarep_jax.train.loop import Fitted, fit
 from metarep_jax.train.metrics import read_lines
 from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser, make_schedule
 from metarep_jax.train.parallel import AXIS, check_batch, local_devices, map_over_keys, use_cpu_devices

@@ -26,6 +26,8 @@ from metarep_jax.train.run_folder import check_same
 log = logging.getLogger(__name__)
 
 SPARE_BYTES = 1 << 20  # asked of the disk beyond the arrays' own size
+DELETED = "deleted"  # checkpoints are moved here whole before they are deleted, so that a kill leaves no half of one
+WORST = -1e300  # JSON has no infinity
 
 
 class Restored(NamedTuple):
@@ -40,38 +42,38 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run, under ``folder``; a context manager that waits for the last write.
 
-    The ``keep`` latest are kept, and the best by ``select`` (a metric's name, higher is better).
+    The ``keep`` latest are kept, and, where they are ``scored``, the one with the highest score.
     ``settings`` (JSON's types) is what a checkpoint must agree with to be restored.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2, select: str | None = None, settings: dict | None = None):
+    def __init__(self, folder: Path, *, keep: int = 2, scored: bool = False, settings: dict | None = None):
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
         logging.getLogger("absl").setLevel(max(logging.getLogger("absl").level, logging.WARNING))
-        self._ocp = ocp
+        self._ocp, self._scored = ocp, scored
         self.folder = Path(folder).absolute()
-        self.select, self.settings = select, settings or {}
-        kept = [policy.LatestN(n=keep)]
-        if select:
-            best = policy.BestN(get_metric_fn=_value(select), n=1, keep_checkpoints_without_metrics=False)
-            kept.append(best)
+        self.settings = json.loads(json.dumps(settings or {}, default=str))
+        best = [policy.BestN(get_metric_fn=_score, n=1)] if scored else []
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy.AnyPreservationPolicy(kept),
-            best_fn=_value(select) if select else None,
+            preservation_policy=policy.AnyPreservationPolicy([policy.LatestN(n=keep), *best]),
+            best_fn=_score if scored else None,
             create=False,
+            cleanup_tmp_directories=True,
+            todelete_subdir=DELETED,
             multiprocessing_options=_first_process_only(ocp),
         )
         with clear_disk_errors(self.folder, "begun"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._delete()
 
     def save(
         self,
         step: int,
         tree: PyTree,
         extra: dict[str, Any],
-        metrics: dict[str, float] | None = None,
+        score: float | None = None,
         loose: dict[str, np.ndarray] | None = None,
     ) -> None:
         """Starts to write; returns before it is on disk. A full disk raises here or at the next call.
@@ -80,7 +82,7 @@ class Checkpoints:
           step: its number.
           tree: arrays of known structure.
           extra: of JSON's types.
-          metrics: among them ``select``, where this checkpoint may be the best; else None.
+          score: of its validation, higher is better; None is worse than any.
           loose: arrays that a checkpoint may have or not.
 
         Raises:
@@ -92,17 +94,18 @@ class Checkpoints:
         leaves, meta = _pack((tree, loose or {}))
         given = {"settings": self.settings, "extra": extra}
         meta |= {**given, "given_digest": _digest(given)}
-        if metrics is not None:
-            metrics = {name: value if math.isfinite(value) else -1e300 for name, value in metrics.items()}
+        scores = {"score": score if score is not None and math.isfinite(score) else WORST} if self._scored else None
+        self.wait()  # for the one before
         with clear_disk_errors(self.folder, f"written at step {step}"):
             _check_space(self.folder, leaves)
             items = save_args.Composite(arrays=save_args.StandardSave(leaves), meta=save_args.JsonSave(meta))
-            self._manager.save(step, args=items, metrics=metrics, force=True)
+            self._manager.save(step, args=items, metrics=scores, force=True)
 
     def wait(self) -> None:
         """Returns when everything saved is on disk."""
         with clear_disk_errors(self.folder, "written"):
             self._manager.wait_until_finished()
+        self._delete()
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
@@ -120,7 +123,7 @@ class Checkpoints:
         return self._restore(like, lambda: self._manager.latest_step())
 
     def restore_best(self, like: PyTree) -> Restored | None:
-        """The checkpoint with the highest value of the metric ``select``; otherwise as ``restore_last``."""
+        """The checkpoint with the highest score; otherwise as ``restore_last``."""
         return self._restore(like, lambda: self._manager.best_step())
 
     def _restore(self, like: PyTree, choose: Any) -> Restored | None:
@@ -143,7 +146,7 @@ class Checkpoints:
         fixed, loose = meta["leaves"][: len(wanted)], meta["leaves"][len(wanted) :]
         try:
             check_same(meta["settings"], self.settings, what)
-            check_same(*({name: [dtype, shape] for name, dtype, shape in side} for side in (fixed, wanted)), what)
+            check_same(_by_name(fixed), _by_name(wanted), what)
         except ValueError as error:
             raise _OtherConfig(str(error)) from error
         packed = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
@@ -151,6 +154,9 @@ class Checkpoints:
         tree = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(wanted)])
         names = [name.removeprefix("[1]['").removesuffix("']") for name, _, _ in loose]
         return Restored(step, tree, meta["extra"], dict(zip(names, leaves[len(wanted) :], strict=True)))
+
+    def _delete(self) -> None:
+        shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
     def _move_aside(self, step: int) -> Path:
         aside = self.folder.parent / "damaged" / str(step)
@@ -169,6 +175,7 @@ class Checkpoints:
     ) -> None:
         with clear_disk_errors(self.folder, "written") if kind is None else contextlib.suppress(Exception):
             self._manager.close()
+        self._delete()
 
 
 def save_tree(folder: Path, tree: PyTree) -> None:
@@ -248,6 +255,10 @@ def _unpack(packed: dict[str, Any], meta: dict[str, Any]) -> list[np.ndarray]:
     return leaves
 
 
+def _by_name(described: list) -> dict[str, Any]:
+    return {name: [dtype, shape] for name, dtype, shape in described}
+
+
 def _digest(described: Any, *leaves: np.ndarray) -> str:
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for leaf in leaves:
@@ -268,8 +279,8 @@ def _check_space(folder: Path, leaves: dict[str, np.ndarray]) -> None:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free")
 
 
-def _value(select: str) -> Any:
-    return lambda metrics: metrics[select]
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]
 
 
 def _first_process_only(ocp: Any) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,28 +16,22 @@ from metarep_jax.train.checkpoints import Checkpoints
 from metarep_jax.train.config import FitConfig, is_due, next_stop
 from metarep_jax.train.dispatch import Pace, compiled, first_state, on_host, stopwatch
 from metarep_jax.train.display import display
-from metarep_jax.train.metrics import MetricsLog, averaged, over_seeds, warn_once_each
+from metarep_jax.train.divergence import check_finite
+from metarep_jax.train.metrics import MetricsLog, averaged, joined, over_seeds, warn_once_each
 from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser
 from metarep_jax.train.parallel import check_batch, local_devices, replicate, unreplicate
 from metarep_jax.train.processes import is_first
 from metarep_jax.train.resume import Position, load_position, save_position
 from metarep_jax.train.run_folder import held
 from metarep_jax.train.signals import Terminated, termination_noticed
-from metarep_jax.train.sources import Source, make_source
+from metarep_jax.train.sources import PoolSource, Source, make_source
 from metarep_jax.train.step import Roots, TrainState, roots_of
+from metarep_jax.train.trainable import has_refresh
 from metarep_jax.types import Feed, Metrics, Trainable
 
 log = logging.getLogger(__name__)
 
 PROFILED = 3  # the dispatch that --profile traces, counted from 1: the first compiles, the second is timed
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss or the gradient is no longer finite; ``step`` is the update at which that happened, counted from 1."""
-
-    def __init__(self, message: str, step: int):
-        super().__init__(message)
-        self.step = step
 
 
 class Fitted(NamedTuple):
@@ -96,6 +91,7 @@ def fit(
         raise ValueError(f"the feed gives batches of {feed.size} rows, FitConfig.batch_size is {config.batch_size}")
     if seed < 0:
         raise ValueError(f"the seed must not be negative, got {seed}")
+    select = select if validate else None
     seeds, refreshes = tuple(range(seed, seed + config.seeds)), has_refresh(trainable)
     if refreshes and (config.seeds > 1 or feed.draw is None):
         raise ValueError("a method that refreshes its pool trains one seed, on a feed whose pool lies on the device")
@@ -107,7 +103,9 @@ def fit(
         if is_first():
             stack.enter_context(held(folder, "fit"))
             said |= {"run": settings or {}}
-            checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep, select=select, settings=said)
+            checkpoints = Checkpoints(
+                folder / "checkpoints", keep=config.keep, scored=select is not None, settings=said
+            )
             stack.enter_context(checkpoints)
         source = make_source(feed, devices, most=config.steps_per_dispatch, accumulate=config.accumulate)
         stack.callback(source.close)
@@ -130,7 +128,9 @@ def fit(
             dispatch=compiled(trainable, transform, source, roots, config, devices),
             validate=validate,
             select=select,
-            refresh=(lambda train, step: _refresh(source, trainable, train, roots, step)) if refreshes else None,
+            refresh=partial(_refresh, source, trainable, roots)
+            if isinstance(source, PoolSource) and refreshes
+            else None,
             warn=warn_once_each(warn, log.warning),
             show=stack.enter_context(shown),
             terminated=terminated,
@@ -140,7 +140,7 @@ def fit(
         position = _to_the_end(run, position, devices)
         if checkpoints is not None:
             checkpoints.wait()
-        best = load_position(checkpoints, start, best=True) if select is not None and validate is not None else None
+        best = load_position(checkpoints, start, best=True) if select else None
     chosen = best or position
     train = jax.tree.map(jnp.asarray, chosen.train)
     return Fitted(_weights(train), train.state, chosen.step, chosen.line)
@@ -189,7 +189,7 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
                 source.prepare(upcoming)  # while the devices work
             found = on_host(metrics, count)
         stopping = pace.measured(count, lap(), run.terminated())
-        _check_finite(found, step, run)
+        check_finite(found, step, f"{run.description} in {run.folder}")
         rows = joined(rows, found)
         step, count = step + count, upcoming
 
@@ -207,12 +207,12 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
         run.show(step, line or averaged(rows, run.seeds))
         if run.refresh is not None and step < last and step % refresh_every == 0:
             run.refresh(train, step)
-        selects = validates and run.select is not None
+        selects = validates and run.select
         stopping = stopping and step < last
-        if is_due(config.checkpoint_every, step, last) or selects or stopping:
+        if stopping or selects or is_due(config.checkpoint_every, step, last):
             run.lines.flush()
             position = Position(step, unreplicate(train), *source.saved(), rows, line)
-            save_position(run.checkpoints, position, {run.select: line[run.select]} if selects else None)
+            save_position(run.checkpoints, position, line[run.select] if selects and run.select else None)
         if stopping:
             if run.checkpoints is not None:
                 run.checkpoints.wait()
@@ -220,12 +220,7 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
     return position
 
 
-def has_refresh(trainable: Trainable) -> bool:
-    """Whether the method refreshes its pool."""
-    return trainable.refresh is not Trainable._field_defaults["refresh"]
-
-
-def _refresh(source: Source, trainable: Trainable, train: TrainState, roots: Roots, step: int) -> None:
+def _refresh(source: PoolSource, trainable: Trainable, roots: Roots, train: TrainState, step: int) -> None:
     now = jax.tree.map(jnp.asarray, unreplicate(train))
     key = jax.random.fold_in(jax.random.fold_in(roots.step, step), 2**31 - 2)  # no example's, no step's shared key
     source.refresh(lambda pool: trainable.refresh(now.params, now.state, pool, key))
@@ -247,22 +242,6 @@ def _validated(run: _Run, train: TrainState, step: int) -> Metrics:
 
 def _weights(train: TrainState) -> Any:
     return train.params if train.average is None else train.average
-
-
-def joined(rows: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Metrics of two stretches of steps, one after the other."""
-    return {name: np.concatenate([rows[name], leaf]) if name in rows else leaf for name, leaf in more.items()}
-
-
-def _check_finite(rows: dict[str, np.ndarray], step: int, run: _Run) -> None:
-    for name in ("loss", "gradient_norm"):
-        bad = ~np.isfinite(rows[name]).reshape(len(rows[name]), -1).all(1) if name in rows else np.zeros(1, bool)
-        if bad.any():
-            at = step + int(bad.argmax()) + 1
-            kept = (
-                f"the last good checkpoint is in {run.folder / 'checkpoints'}" if step else "nothing was saved before"
-            )
-            raise TrainingDiverged(f"{run.description}: the {name} is not finite at step {at}; {kept}", at)
 
 
 def _profiled(folder: Path, profile: bool) -> Any:

@@ -109,6 +109,11 @@ def over_seeds(values: Metrics, seeds: tuple[int, ...]) -> Metrics:
     return plain | apart
 
 
+def joined(rows: Metrics, more: Metrics) -> Metrics:
+    """Per-step metrics of two stretches of steps, one after the other; of an empty stretch, ``rows`` is empty."""
+    return {name: np.concatenate([rows[name], leaf]) if rows else leaf for name, leaf in more.items()}
+
+
 def warn_once_each(
     warn: Callable[[Metrics], str | None] | None, say: Callable[[str], None]
 ) -> Callable[[Metrics], None]:

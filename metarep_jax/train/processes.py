@@ -49,7 +49,7 @@ def told_by_first(value: Any) -> Any:
     return json.loads(np.asarray(same_everywhere(padded)).astype(np.uint8).tobytes().decode())
 
 
-def gathered(values: np.ndarray) -> np.ndarray:
+def gathered(values: Any) -> np.ndarray:
     """Every process's array [processes, ...]."""
     if jax.process_count() == 1:
         return np.asarray(values)[None]

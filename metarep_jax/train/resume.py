@@ -22,8 +22,8 @@ class Position(NamedTuple):
     line: dict[str, float]  # the last line of metrics
 
 
-def save_position(checkpoints: Checkpoints | None, position: Position, metrics: dict[str, float] | None) -> None:
-    """Begins to write ``position``; every process calls it, the one that has ``checkpoints`` writes."""
+def save_position(checkpoints: Checkpoints | None, position: Position, score: float | None = None) -> None:
+    """Begins to write ``position``, validated with ``score``. All processes call it, the first one writes."""
     readers = [base64.b64encode(data).decode() for data in gathered_bytes(position.reader)]
     if checkpoints is not None:
         extra = {
@@ -31,7 +31,7 @@ def save_position(checkpoints: Checkpoints | None, position: Position, metrics: 
             "rows": {name: row.tolist() for name, row in position.rows.items()},
             "line": position.line,
         }
-        checkpoints.save(position.step, {"train": position.train}, extra, metrics, loose=position.pool)
+        checkpoints.save(position.step, {"train": position.train}, extra, score, loose=position.pool)
 
 
 def load_position(checkpoints: Checkpoints | None, like: TrainState, *, best: bool = False) -> Position | None:

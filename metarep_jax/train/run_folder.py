@@ -4,13 +4,16 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from metarep_jax.train.metrics import replace_file
+
+
+DISPLAY = frozenset({"progress", "profile", "tensorboard"})  # settings that change what is shown, and no result
 
 
 class RunFolderInUse(FileExistsError):
@@ -26,15 +29,12 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def open_run(
-    folder: Path | str, config: dict[str, Any], *, ignore: Collection[str] = (), hold: bool = True
-) -> Iterator[RunFolder]:
+def open_run(folder: Path | str, config: dict[str, Any], *, hold: bool = True) -> Iterator[RunFolder]:
     """Holds ``folder`` for this process and this config, and makes it if need be.
 
     Args:
       folder: the run's.
       config: of JSON's types (paths and tuples are turned into text and lists); written to ``config.json``.
-      ignore: dotted names of settings that may differ from the earlier start, such as ``fit.progress``.
       hold: False for all but the first of several processes: they neither lock nor write.
 
     Raises:
@@ -50,7 +50,7 @@ def open_run(
         config = json.loads(json.dumps(config, default=str))
         resumed = file.is_file()
         if resumed:
-            check_same(_read(file), config, f"the run folder {path}", ignore)
+            check_same(_read(file), config, f"the run folder {path}")
         else:
             replace_file(file, json.dumps(config, indent=2) + "\n")
         yield RunFolder(path, resumed)
@@ -75,14 +75,14 @@ def held(folder: Path, name: str = "run") -> Iterator[None]:
         lock.release()
 
 
-def check_same(before: dict, now: dict, what: str, ignore: Collection[str] = ()) -> None:
-    """Raises ValueError that names the settings in which two configs (nested dicts) differ."""
+def check_same(before: dict, now: dict, what: str) -> None:
+    """Raises ValueError that names the settings in which two configs (nested dicts) differ, but for ``DISPLAY``."""
     old, new = _flat(before), _flat(now)
     missing = "(absent)"
     differing = [
         f"{name}: {old.get(name, missing)!r} before, {new.get(name, missing)!r} now"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name, missing) != new.get(name, missing) and name not in ignore
+        if old.get(name, missing) != new.get(name, missing) and name.rpartition(".")[2] not in DISPLAY
     ]
     if differing:
         raise ValueError(

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,103 +17,70 @@ STACK_BYTES = 1 << 27  # of host batches in one dispatch, which lie on the devic
 
 
 def make_source(feed: Feed, devices: Sequence[Any], *, most: int, accumulate: int) -> "Source":
-    """The source that ``feed`` describes, for dispatches of at most ``most`` steps."""
+    """What the loop takes batches from, for dispatches of at most ``most`` steps."""
     if feed.reader is not None:
         return ReaderSource(feed.reader, devices, most=most, accumulate=accumulate)
     if feed.draw is None:
         raise ValueError("a feed needs a draw (a pool on the device) or a reader (a stream)")
-    return PoolSource(feed, devices, most=most, accumulate=accumulate)
-
-
-class Source(Protocol):
-    """What the loop asks of a feed."""
-
-    most: int  # steps in one dispatch
-
-    def take(self, count: int) -> PyTree:
-        """What the compiled dispatch reads the next ``count`` batches from: arrays on this process's devices."""
-        ...
-
-    def prepare(self, count: int) -> None:
-        """Begins what the next ``take(count)`` needs, while the devices work."""
-        ...
-
-    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
-        """One device's share of a micro-batch; pure, runs inside the dispatch on its share of ``take``'s arrays."""
-        ...
-
-    def example(self, root: Any) -> PyTree:
-        """A batch of the right shapes, for initialisation; pure."""
-        ...
-
-    def refresh(self, function: Callable[[PyTree], PyTree]) -> None:
-        """Replaces the pool by a function of it."""
-        ...
-
-    def saved(self) -> tuple[dict[str, np.ndarray], bytes]:
-        """What a checkpoint needs: arrays of the pool that a refresh has changed, and the reader's position."""
-        ...
-
-    def restore(self, arrays: dict[str, np.ndarray], position: bytes) -> None:
-        """Goes back to what ``saved`` gave."""
-        ...
-
-    def close(self) -> None:
-        """Ends what runs in the background."""
-        ...
+    return PoolSource(feed.draw, feed.pool, devices, most=most, accumulate=accumulate)
 
 
 class PoolSource:
     """A pool, whole on every device, and a pure draw."""
 
-    def __init__(self, feed: Feed, devices: Sequence[Any], *, most: int, accumulate: int):
+    def __init__(
+        self, draw: Callable[..., PyTree], pool: PyTree, devices: Sequence[Any], *, most: int, accumulate: int
+    ):
         self.most = most
-        self._feed, self._devices, self._parts = feed, devices, len(devices) * accumulate
-        self._pool = feed.pool
+        self._draw, self._first, self._pool = draw, pool, pool
+        self._devices, self._parts = devices, len(devices) * accumulate
         self._placed: Any = None
 
-    def take(self, count: int) -> PyTree:  # noqa: D102
+    def take(self, count: int) -> PyTree:
+        """What the compiled dispatch reads the next ``count`` batches from: arrays on this process's devices."""
         del count
         if self._placed is None:
             self._placed = replicate(self._pool, self._devices)
         return self._placed
 
-    def prepare(self, count: int) -> None:  # noqa: D102
-        del count
+    def prepare(self, count: int) -> None:
+        """Nothing to do: the pool is there."""
 
-    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:  # noqa: D102
+    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
+        """One device's share of a micro-batch; pure, runs inside the dispatch on its share of ``take``'s arrays."""
         del turn, micro
-        assert self._feed.draw is not None
-        return self._feed.draw(source, root, step, part, self._parts)
+        return self._draw(source, root, step, part, self._parts)
 
-    def example(self, root: Any) -> PyTree:  # noqa: D102
-        assert self._feed.draw is not None
-        return self._feed.draw(self._feed.pool, root, np.int32(0), np.int32(0), 1)
+    def example(self, root: Any) -> PyTree:
+        """A batch of the right shapes, for initialisation; pure."""
+        return self._draw(self._first, root, np.int32(0), np.int32(0), 1)
 
-    def refresh(self, function: Callable[[PyTree], PyTree]) -> None:  # noqa: D102
-        self._pool, self._placed = None, None
-        refreshed = _named(function(self._feed.pool))
-        before = _named(self._feed.pool)
-        self._put({name: np.asarray(leaf) for name, leaf in refreshed.items() if leaf is not before[name]})
+    def refresh(self, function: Callable[[PyTree], PyTree]) -> None:
+        """Replaces the pool by a function of it. Leaves that are the same objects as before are taken as unchanged."""
+        self._placed = None  # makes room on the devices
+        self._pool = function(self._pool)
+        self._put(same_everywhere(self.saved()[0]))
 
-    def saved(self) -> tuple[dict[str, np.ndarray], bytes]:  # noqa: D102
-        now, before = _named(self._pool), _named(self._feed.pool)
+    def saved(self) -> tuple[dict[str, np.ndarray], bytes]:
+        """What a checkpoint needs: the leaves of the pool that refreshes have changed, by name."""
+        now, before = _named(self._pool), _named(self._first)
         return {name: np.asarray(leaf) for name, leaf in now.items() if leaf is not before[name]}, b""
 
-    def restore(self, arrays: dict[str, np.ndarray], position: bytes) -> None:  # noqa: D102
+    def restore(self, arrays: dict[str, np.ndarray], position: bytes) -> None:
+        """Goes back to what ``saved`` gave."""
         del position
         self._put(arrays)
 
-    def _put(self, arrays: dict[str, np.ndarray]) -> None:
-        leaves = {**_named(self._feed.pool), **same_everywhere(arrays)}
-        self._pool, self._placed = jax.tree.unflatten(jax.tree.structure(self._feed.pool), leaves.values()), None
+    def close(self) -> None:
+        """Nothing to do."""
 
-    def close(self) -> None:  # noqa: D102
-        pass
+    def _put(self, arrays: dict[str, np.ndarray]) -> None:
+        leaves = _named(self._first) | arrays
+        self._pool, self._placed = jax.tree.unflatten(jax.tree.structure(self._first), leaves.values()), None
 
 
 class ReaderSource:
-    """A host reader, read ahead in a thread; a dispatch's batches go to the devices as one array each."""
+    """A host reader, read ahead in a thread; a dispatch's batches go to the devices as one array a leaf."""
 
     def __init__(self, reader: Reader, devices: Sequence[Any], *, most: int, accumulate: int):
         self._reader, self._devices, self._accumulate = reader, devices, accumulate
@@ -127,14 +94,16 @@ class ReaderSource:
         self._thread: threading.Thread | None = None
         self._prepared: tuple[PyTree, bytes] | None = None
 
-    def take(self, count: int) -> PyTree:  # noqa: D102
+    def take(self, count: int) -> PyTree:
+        """The next ``count`` batches, [devices, most, micro-batches, rows, ...], on this process's devices."""
         if self._prepared is None:
             self.prepare(count)
         assert self._prepared is not None
         (arrays, self._position), self._prepared = self._prepared, None
         return arrays
 
-    def prepare(self, count: int) -> None:  # noqa: D102
+    def prepare(self, count: int) -> None:
+        """Sends what the next ``take(count)`` gives to the devices, while they work."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._read_ahead, name="read ahead", daemon=True)
             self._thread.start()
@@ -153,26 +122,28 @@ class ReaderSource:
 
         self._prepared = shard(jax.tree.map(stacked, *batches), self._devices), position
 
-    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:  # noqa: D102
+    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
+        """One device's share of a micro-batch; pure, runs inside the dispatch on its share of ``take``'s arrays."""
         del root, step, part
         return jax.tree.map(lambda leaf: leaf[turn, micro], source)
 
-    def example(self, root: Any) -> PyTree:  # noqa: D102
+    def example(self, root: Any) -> PyTree:
+        """The reader's first batch, for initialisation."""
         del root
         return self._first
 
-    def refresh(self, function: Callable[[PyTree], PyTree]) -> None:  # noqa: D102
-        raise ValueError("a method that refreshes its pool needs one on the device; this feed streams from a reader")
-
-    def saved(self) -> tuple[dict[str, np.ndarray], bytes]:  # noqa: D102
+    def saved(self) -> tuple[dict[str, np.ndarray], bytes]:
+        """What a checkpoint needs: where the reader stood after the last batch taken, whatever has been read ahead."""
         return {}, self._position
 
-    def restore(self, arrays: dict[str, np.ndarray], position: bytes) -> None:  # noqa: D102
+    def restore(self, arrays: dict[str, np.ndarray], position: bytes) -> None:
+        """Goes back to what ``saved`` gave; before the first ``take``."""
         del arrays
         self._position = position
         self._reader.set_state(position)
 
-    def close(self) -> None:  # noqa: D102
+    def close(self) -> None:
+        """Ends the thread."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
@@ -181,18 +152,21 @@ class ReaderSource:
         try:
             while not self._closing.is_set():
                 batch = jax.tree.map(np.asarray, next(self._reader))
-                self._offer((batch, self._reader.get_state()))
+                self._offer(batch, self._reader.get_state())
         except StopIteration:
-            self._offer((ValueError("the reader came to an end; training needs one that repeats"), b""))
+            self._offer(ValueError("the reader came to an end; training needs one that repeats"), b"")
         except BaseException as error:  # raised where the batch is taken
-            self._offer((error, b""))
+            self._offer(error, b"")
 
-    def _offer(self, item: tuple) -> None:
+    def _offer(self, batch: PyTree, position: bytes) -> None:
         while not self._closing.is_set():
             try:
-                return self._queue.put(item, timeout=0.2)
+                return self._queue.put((batch, position), timeout=0.2)
             except queue.Full:
                 continue
+
+
+Source = PoolSource | ReaderSource
 
 
 def _named(tree: PyTree) -> dict[str, Any]:

@@ -48,3 +48,8 @@ def meta_learning(
         return learner.init(key, jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), episodes), encoder_params)
 
     return Trainable(init, gradient)
+
+
+def has_refresh(trainable: Trainable) -> bool:
+    """Whether the method refreshes its pool."""
+    return trainable.refresh is not Trainable._field_defaults["refresh"]
