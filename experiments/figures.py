@@ -9,7 +9,7 @@ from experiments.common import Run
 from metarep_jax.data import make_augment, sample_episodes
 from metarep_jax.model import Model
 from metarep_jax.report import figures
-from metarep_jax.report.results import Result
+from metarep_jax.report.results import Cells, Result
 from metarep_jax.types import EpisodeSpec
 
 MAP_CLASSES, MAP_IMAGES = 12, 12  # of the embedding map: few enough that colours can be told apart
@@ -50,7 +50,7 @@ def embedding_figure(run: Run, model: Model) -> Path:
     return path
 
 
-def bars_figure(run: Run, result: Result) -> Path:
+def bars_figure(run: Run, result: Result | Cells) -> Path:
     """The final bar chart with its intervals."""
     path = _folder(run) / "bars.png"
     figures.save_bars(path, result)

@@ -63,7 +63,7 @@ def columns_of(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(found, key=lambda column: column == "parameters")
 
 
-def number(value: float, column: str = "") -> str:
+def number(value: float | int, column: str = "") -> str:
     """A number as tables print it: whole with thousands apart for counts, else with two decimals, one from 100 on."""
     if column == "parameters":
         return f"{round(value):,}"

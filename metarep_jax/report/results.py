@@ -56,7 +56,7 @@ def make_result(
     protocol: str,
     seeds: Sequence[int],
     cells: Mapping[str, Mapping[str, Any]],
-    wall_clock_s: float,
+    wall_clock_s: float | int,
 ) -> Result:
     """A ``Result`` with the commit, library versions and device of this process filled in.
 

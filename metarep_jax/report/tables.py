@@ -82,7 +82,7 @@ def device_text(result: Result) -> str:
     return f"{kind} ({device.get('cpu', '?')}, {device.get('cores', '?')} cores)"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """``75`` → "1 min 15 s"."""
     whole = round(seconds)
     if whole < 60:

@@ -24,13 +24,12 @@ def save_bars(path: Path | str, result: Result | Cells) -> None:
     columns = [column for column in columns_of(cells) if column != "parameters"]
     rows = list(cells)
     height = 0.75 + BAR * len(rows)
-    with drawing(path, 2.6 + 1.9 * max(len(columns), 1), height) as figure:
+    with drawing(path, 2.6 + 1.9 * max(len(columns), 1), height, wspace=0.04) as figure:
         panels = figure.subplots(1, max(len(columns), 1), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):
             _panel(axes, column, cells, rows, names_chance=axes is panels[0])
         panels[0].set_yticks(range(len(rows)), [_name(row, cells) for row in rows], color=INK, fontsize=8.5)
         panels[0].set_ylim(len(rows) - 0.05, -0.6)
-        figure.get_layout_engine().set(wspace=0.04)
         if any("parameters" in found for found in cells.values()):
             look = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "color": QUIET}
             panels[0].annotate("parameters", (0, 1), (-4, 6), fontsize=8, **look)
@@ -81,11 +80,11 @@ def _name(row: str, cells: Cells) -> str:
     return f"{words}  ·  {_count(size['mean']):>5}" if size else words
 
 
-def _value(mean: float, column: str) -> str:
+def _value(mean: float | int, column: str) -> str:
     return f"{mean:.1f}" if is_accuracy(column) else number(mean, column)
 
 
-def _count(value: float) -> str:
+def _count(value: float | int) -> str:
     """``112345`` → "112k"."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if value >= size:

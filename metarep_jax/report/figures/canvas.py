@@ -24,12 +24,16 @@ OTHER_FONTS = ("Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sa
 
 
 @contextlib.contextmanager
-def drawing(path: Path | str, width: float, height: float) -> Iterator[Figure]:
-    """A blank figure of ``width`` × ``height`` inches, written to ``path`` at the block's end, whole or not at all."""
+def drawing(path: Path | str, width: float, height: float, **layout: Any) -> Iterator[Figure]:
+    """A blank figure of ``width`` × ``height`` inches, written to ``path`` at the block's end, whole or not at all.
+
+    ``layout`` goes to matplotlib's constrained layout, such as ``wspace``.
+    """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    style = {
+    style: Any = {
         "font.family": list(_families()),
         "font.size": 9,
         "text.color": INK,
@@ -54,7 +58,7 @@ def drawing(path: Path | str, width: float, height: float) -> Iterator[Figure]:
         "savefig.facecolor": "white",
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(**layout))
         yield figure
         content = io.BytesIO()
         figure.savefig(content, format="png", metadata={"Software": None})

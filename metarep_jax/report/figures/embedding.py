@@ -48,7 +48,7 @@ def save_embedding_map(
                 edgecolor="white",
             )
         axes.margins(0.08)
-        names = [shortened(class_names[c], LONGEST) for c in present]
+        names = [shortened(class_names[int(c)], LONGEST) for c in present]
         _name_classes(axes, [_above(place[labels == c]) for c in present], names, colours)
 
 

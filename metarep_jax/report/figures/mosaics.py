@@ -85,7 +85,7 @@ def _show(axes: Any, image: np.ndarray) -> None:
         spine.set(visible=True, color="#c3c9d1", linewidth=0.6)
 
 
-def _of_class(examples: Any, c: int) -> list[np.ndarray]:
+def _of_class(examples: Any, c: Any) -> list[np.ndarray]:
     return list(np.asarray(examples.inputs)[np.asarray(examples.label) == c])
 
 

@@ -1,0 +1,99 @@
+"""Figures: written whole, readable labels, and what they compute before they draw."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metarep_jax.report import figures
+from metarep_jax.report.figures.canvas import printable, shortened, spread
+from metarep_jax.report.figures.curves import _smoothed
+from metarep_jax.report.figures.embedding import principal_components, project
+from metarep_jax.types import Episode, Examples
+
+RANDOM = np.random.default_rng(0)
+
+
+def size(path):
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_take_bytes_and_floats_and_grow_by_the_row(tmp_path, channels):
+    images = RANDOM.integers(0, 256, (4, 8, 8, channels), dtype=np.uint8)
+    views = np.stack([images / 255.0] * 3, axis=1)
+    figures.save_views(tmp_path / "four.png", images, views)
+    figures.save_views(tmp_path / "two.png", images[:2], views[:2])
+    (wide, tall), (as_wide, less) = size(tmp_path / "four.png"), size(tmp_path / "two.png")
+    assert wide == as_wide and tall > less
+
+
+def test_an_episode_of_many_classes_stays_of_readable_size(tmp_path):
+    label = np.arange(60)
+    shown = Examples(RANDOM.random((60, 8, 8, 1)), label)
+    figures.save_episode(tmp_path / "episode.png", Episode(shown, shown))
+    assert max(size(tmp_path / "episode.png")) < 1600
+
+
+def test_curves_skip_absent_files_and_cut_lines(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "loss": 1.0 / step, "val_accuracy": 50.0}) for step in range(1, 60)]
+    file.write_text("\n".join(lines) + '\n{"step": 60, "lo')
+    figures.save_learning_curves(tmp_path / "curves.png", {"student": file, "absent": tmp_path / "none.jsonl"})
+    figures.save_learning_curves(tmp_path / "empty.png", {"absent": tmp_path / "none.jsonl"})
+    assert size(tmp_path / "curves.png")[0] > size(tmp_path / "empty.png")[0]
+
+
+def test_smoothing_keeps_a_constant_and_a_line_in_the_middle():
+    line = np.arange(300.0)
+    np.testing.assert_allclose(_smoothed(np.full(300, 2.5)), 2.5)
+    np.testing.assert_allclose(_smoothed(line)[10:-10], line[10:-10])
+
+
+def test_principal_components_are_centred_uncorrelated_and_sorted_by_variance():
+    found = principal_components(RANDOM.normal(size=(50, 6)) * np.arange(1, 7) + 3.0, 4)
+    covariance = found.T @ found
+    np.testing.assert_allclose(found.mean(0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-9)
+    assert (np.diff(np.diag(covariance)) < 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (6, 4)])
+def test_small_maps_have_two_dimensions_whatever_they_come_from(shape):
+    assert project(RANDOM.normal(size=shape))[0].shape == (shape[0], 2)
+
+
+def test_a_map_names_classes_in_any_script_without_warning(tmp_path):
+    names = ["Greek α", "犬", "$x_1$", "a very long name of a class, of the kind that folders have/character12"]
+    features, labels = RANDOM.normal(size=(12, 5)), np.repeat(np.arange(4), 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.save_embedding_map(tmp_path / "map.png", features, labels, names)
+    assert size(tmp_path / "map.png")[0] > 500
+
+
+def test_characters_without_a_font_become_code_points_and_long_names_lose_their_middle():
+    assert printable("a\U0010fffdЖ") == "aU+10FFFDЖ"
+    short = shortened("Mkhedruli_(Georgian)/character03", 20)
+    assert len(short) == 20 and short.startswith("Mkhedruli") and short.endswith("acter03") and "…" in short
+
+
+def test_labels_are_spread_in_order_and_within_bounds():
+    places = [0.5, 0.5, 0.51, 0.99, 0.0]
+    moved = np.array(spread(places, 0.1, 0.0, 1.0))
+    assert (np.diff(np.sort(moved)) >= 0.1 - 1e-6).all() and moved.min() >= 0 and moved.max() <= 1
+    assert list(np.argsort(moved, kind="stable")) == list(np.argsort(places, kind="stable"))
+    assert spread([0.2, 0.8], 0.1, 0.0, 1.0) == [0.2, 0.8]
+
+
+def test_bars_give_each_row_its_space(tmp_path):
+    def cells(rows):
+        return {f"row{i}": {"5w1s": {"mean": 3.0 * i, "ci95": 1.0, "n": 10}} for i in range(rows)}
+
+    figures.save_bars(tmp_path / "three.png", cells(3))
+    figures.save_bars(tmp_path / "twenty.png", cells(20))
+    assert size(tmp_path / "twenty.png")[1] - size(tmp_path / "three.png")[1] >= 17 * 30

@@ -1,0 +1,96 @@
+"""Numbers as tables print them, and which rows and columns stand where."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from metarep_jax.report.labels import cell_text, chance, column_label, columns_of, main_and_modes, number, row_label
+from metarep_jax.report.markdown import write_report
+from metarep_jax.report.results import make_result
+from metarep_jax.report.tables import duration, markdown_table, terminal_table
+
+
+def cell(mean, ci95=0.25, n=600):
+    return {"mean": mean, "ci95": ci95, "n": n}
+
+
+CELLS = {
+    "untrained": {"5w1s": cell(40.0), "parameters": cell(112345.0, None, 1), "20w1s": cell(12.5)},
+    "student": {"5w1s": cell(98.125), "parameters": cell(9821.0, None, 1)},
+    "student (one_query)": {"5w1s": cell(99.5)},
+}
+
+
+def result(cells=CELLS):
+    return make_result(
+        name="trial",
+        command="python -m trial",
+        config={},
+        protocol="p: [brackets]",
+        seeds=[3],
+        cells=cells,
+        wall_clock_s=75,
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "text"),
+    [
+        (98.125, "5w1s", "98.12"),
+        (100.0, "5w1s", "100.0"),
+        (112345.4, "parameters", "112,345"),
+        (1234.5, "ms", "1,234"),
+        (0.5, "", "0.50"),
+    ],
+)
+def test_numbers_have_the_decimals_that_their_size_bears(value, column, text):
+    assert number(value, column) == text
+
+
+def test_a_cell_shows_its_interval_with_the_decimals_of_its_mean():
+    assert cell_text(cell(98.1, 0.25), "5w1s") == "98.10 ± 0.25"
+    assert cell_text(cell(129.34, 1.26), "ms") == "129.3 ± 1.3"
+    assert cell_text(cell(3.0, None), "ratio") == "3.00"
+    assert cell_text(None, "5w1s") == "–"
+
+
+def test_names_become_words():
+    assert column_label("20w5s") == "20-way 5-shot"
+    assert row_label("student (one_query)") == "distilled student (one query)"
+    assert row_label("nearest prototype") == "nearest prototype"
+    assert chance("20w5s") == 5.0 and chance("parameters") is None
+
+
+def test_parameters_stand_last_and_modes_apart():
+    assert columns_of(CELLS) == ["5w1s", "20w1s", "parameters"]
+    main, modes = main_and_modes(CELLS)
+    assert list(main) == ["untrained", "student"] and list(modes) == ["student (one_query)"]
+
+
+def test_the_markdown_table_has_every_cell_and_the_best_of_a_column_bold():
+    lines = markdown_table(main_and_modes(CELLS)[0]).splitlines()
+    assert lines[0] == "|  | 5-way 1-shot | 20-way 1-shot | parameters |"
+    assert lines[2] == "| untrained encoder | 40.00 ± 0.25 | 12.50 ± 0.25 | 112,345 |"
+    assert lines[3] == "| distilled student | **98.12 ± 0.25** | – | 9,821 |"
+
+
+def test_the_terminal_table_shows_rows_in_order_and_says_what_they_are():
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(terminal_table(result()))
+    text = console.export_text()
+    assert text.index("untrained encoder") < text.index("distilled student ") < text.index("(one query)")
+    assert "9,821" in text and "p: [brackets]" in text and "600 episodes" in text and "1 min 15 s" in text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9.4, "9 s"), (75, "1 min 15 s"), (3600 * 2 + 300, "2 h 5 min")])
+def test_durations_are_said_in_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_report_links_figures_relative_to_itself_and_names_its_origin(tmp_path):
+    figures = [tmp_path / "figures" / "views.png", tmp_path / "figures" / "bars.png"]
+    text = write_report(tmp_path, result(), figures, ["Pretraining helps."]).read_text()
+    assert "](figures/views.png)" in text and text.index("bars.png") < text.index("views.png")
+    assert "- Pretraining helps." in text and "python -m trial" in text and "seeds: 3" in text
+    assert str(tmp_path) not in text
