@@ -1,12 +1,14 @@
 """Conv4, the few-shot literature's small network."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, as_image_float, conv_layer, max_pool
+from metarep_jax.encoders.layers import Norm, PatchConv, as_image_float, conv_layer, max_pool
 
 
 class Conv4(nn.Module):
@@ -40,9 +42,20 @@ class Conv4(nn.Module):
                 raise ValueError(f"Conv4: unknown {name} {value!r}; there are: {', '.join(known)}")
         stride = 2 if self.downsample == "stride" else 1
         x = as_image_float(x, self.mean, self.std, self.dtype)
+        activate = None
         for _ in range(4):
-            conv = conv_layer(self.conv)
-            x = conv(self.width, (3, 3), strides=(stride, stride), use_bias=self.norm == "none", dtype=self.dtype)(x)
-            x = nn.relu(Norm(self.norm, axis_name=self.axis_name)(x, mask, running))
-            x = max_pool(x) if self.downsample == "pool" else x
+            layer = conv_layer(self.conv)
+            conv = layer(self.width, (3, 3), strides=(stride, stride), use_bias=self.norm == "none", dtype=self.dtype)
+            if isinstance(conv, PatchConv):
+                x, matrix = conv.after(x, activate)
+            else:
+                x, matrix = conv(activate(x) if activate else x), None
+            normalise = Norm(self.norm, axis_name=self.axis_name).fitted(x, mask, running, matrix)
+            activate = partial(_activate, normalise, self.downsample == "pool")
+        x = activate(x)
         return x.reshape(x.shape[0], -1) if self.readout == "flatten" else x.mean((1, 2))
+
+
+def _activate(normalise: Callable[[Array], Array], pool: bool, rows: Array) -> Array:
+    rows = nn.relu(normalise(rows))
+    return max_pool(rows) if pool else rows

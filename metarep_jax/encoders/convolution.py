@@ -1,13 +1,19 @@
 """Convolution as patches × matrix, interchangeable with Flax's own."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
+
+Rows = Callable[[Array], Array]  # acts on each row (example) of its argument by itself
+Padding = str | int | Sequence[Any]
+
+CHUNK_BYTES = 1 << 20  # of patches at once: a core's second-level cache
+LEAST_CHUNKS = 4  # fewer are not worth a loop
 
 
 class PatchConv(nn.Module):
@@ -22,21 +28,44 @@ class PatchConv(nn.Module):
     features: int
     kernel_size: Sequence[int] = (3, 3)
     strides: int | Sequence[int] = 1
-    padding: str | int | Sequence[Any] = "SAME"
+    padding: Padding = "SAME"
     use_bias: bool = True
     dtype: Any = None
     param_dtype: Any = jnp.float32
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     bias_init: Callable[..., Array] = nn.initializers.zeros_init()
 
-    @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n oh ow out"]:
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        """The convolution of ``x``."""
+        return self._convolve(x, None, False)[0]
+
+    def after(
+        self, x: Float[Array, "n ..."], before: Rows | None
+    ) -> tuple[Float[Array, "n oh ow _"], Float[Array, "_ out"] | None]:
+        """``(y, matrix)``: the convolution of ``before(x)`` is ``y``, or ``y @ matrix`` where there is a matrix.
+
+        ``before`` is computed chunk by chunk together with the patches, and again in the backward pass, so that neither
+        its result nor the patches are ever held for the whole batch. A matrix is left to the caller where patches are
+        much smaller than the convolution's result (a first layer with few channels).
+        """
+        return self._convolve(x, before, True)
+
+    @nn.compact
+    def _convolve(self, x: Array, before: Rows | None, defer: bool) -> tuple[Array, Array | None]:
+        channels = (jax.eval_shape(before, x) if before else x).shape[-1]
+        shape = (*self.kernel_size, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = patch_conv(x, kernel, self.strides, self.padding)
-        return y if bias is None else y + bias
+
+        def patches(rows: Array) -> Array:
+            return extract_patches(before(rows) if before else rows, self.kernel_size, self.strides, self.padding)
+
+        matrix = kernel.reshape(-1, self.features)
+        if defer and bias is None and 2 * matrix.shape[0] <= self.features:
+            return patches(x), matrix
+        y = in_chunks(patches, matrix, x)
+        return (y if bias is None else y + bias), None
 
 
 PatchConv.__name__ = "Conv"  # Linen names submodules by this: parameter trees are the same with either lowering
@@ -54,29 +83,72 @@ def patch_conv(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "kh kw c out"],
     strides: int | Sequence[int] = 1,
-    padding: str | int | Sequence[Any] = "SAME",
+    padding: Padding = "SAME",
 ) -> Float[Array, "n oh ow out"]:
     """The convolution of ``x`` with ``kernel`` (in deep learning's sense: a correlation), as one matrix product."""
-    patches = extract_patches(x, kernel.shape[:2], strides, padding)
-    return patches @ kernel.reshape(-1, kernel.shape[-1])
+    return times_matrix(extract_patches(x, kernel.shape[:2], strides, padding), kernel.reshape(-1, kernel.shape[-1]))
+
+
+def in_chunks(patches: Rows, matrix: Float[Array, "k out"], x: Float[Array, "n ..."]) -> Float[Array, "n oh ow out"]:
+    """``patches(x) @ matrix``; on a CPU a few rows at a time where that keeps the patches in the cache.
+
+    Patches of a whole batch are several times larger than what they are made of, and writing and reading them took
+    longer than multiplying them. The backward pass makes them again, also by chunks.
+    """
+    made = jax.eval_shape(patches, x)
+    each = max(CHUNK_BYTES // max(made.size // max(len(x), 1) * made.dtype.itemsize, 1), 1)
+    if jax.default_backend() != "cpu" or len(x) < LEAST_CHUNKS * each:
+        return times_matrix(patches(x), matrix)
+    by_rows = matrix.shape[0] > matrix.shape[1]  # transposed outside the loop, which then sums gradients that way
+    factor = matrix.T if by_rows else matrix
+
+    @jax.checkpoint
+    def convolve(rows: Array) -> Array:
+        return _times(patches(rows), factor, by_rows)
+
+    whole = len(x) // each * each
+    chunks = lax.map(convolve, x[:whole].reshape(-1, each, *x.shape[1:]))
+    y = chunks.reshape(whole, *chunks.shape[2:])
+    return y if whole == len(x) else jnp.concatenate([y, convolve(x[whole:])])
+
+
+def times_matrix(x: Float[Array, "*rows k"], matrix: Float[Array, "k out"]) -> Float[Array, "*rows out"]:
+    """``x @ matrix`` as one product of two matrices, laid out so that the gradient's products need no transposition."""
+    by_rows = matrix.shape[0] > matrix.shape[1]
+    return _times(x, matrix.T if by_rows else matrix, by_rows)
 
 
 def extract_patches(
-    x: Float[Array, "n h w c"], size: Sequence[int], strides: int | Sequence[int], padding: str | int | Sequence[Any]
+    x: Float[Array, "n h w c"], size: Sequence[int], strides: int | Sequence[int], padding: Padding
 ) -> Float[Array, "n oh ow size"]:
-    """The kh × kw × c values under each position of the kernel, in the kernel's own order."""
+    """The kh × kw × c values under each position of the kernel, in the kernel's own order.
+
+    The image is split into one plane for each phase of the strides; windows are then contiguous slices of planes, and
+    the gradient adds shifted slices instead of scattering.
+    """
     steps = (strides, strides) if isinstance(strides, int) else tuple(strides)
     pads = pad_amounts(x.shape[1:3], size, steps, padding)
     out = [(n + sum(pad) - k) // step + 1 for n, k, step, pad in zip(x.shape[1:3], size, steps, pads)]
     if min(out) < 1:
         raise ValueError(f"a {size[0]}×{size[1]} kernel with padding {padding} does not fit into images {x.shape[1:3]}")
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
-    window = partial(_window, x, steps=steps, out=out)
-    return jnp.concatenate([window((i, j)) for i in range(size[0]) for j in range(size[1])], axis=-1)
+    cells = [n + (k - 1) // step for n, k, step in zip(out, size, steps)]
+    after = [step * cell - n - pad[0] for n, step, cell, pad in zip(x.shape[1:3], steps, cells, pads)]
+    edges = [(pad[0], end, 0) for pad, end in zip(pads, after)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    x = x.reshape(x.shape[0], cells[0], steps[0], cells[1], steps[1], x.shape[-1])
+    rows = lax.split(x, (1,) * steps[0], axis=2)
+    planes = [[part.squeeze((2, 4)) for part in lax.split(row, (1,) * steps[1], axis=4)] for row in rows]
+
+    def window(i: int, j: int) -> Array:
+        plane = planes[i % steps[0]][j % steps[1]]
+        top, left = i // steps[0], j // steps[1]
+        return plane[:, top : top + out[0], left : left + out[1]]
+
+    return jnp.concatenate([window(i, j) for i in range(size[0]) for j in range(size[1])], axis=-1)
 
 
 def pad_amounts(
-    image: Sequence[int], size: Sequence[int], strides: Sequence[int], padding: str | int | Sequence[Any]
+    image: Sequence[int], size: Sequence[int], strides: Sequence[int], padding: Padding
 ) -> tuple[tuple[int, int], ...]:
     """Zeros before and after each of two axes; ``padding`` as in ``nn.Conv``: SAME, VALID, a number, or pairs."""
     if isinstance(padding, str):
@@ -87,6 +159,7 @@ def pad_amounts(
     return tuple((int(before), int(after)) for before, after in pads)
 
 
-def _window(x: Array, start: tuple[int, int], *, steps: Sequence[int], out: Sequence[int]) -> Array:
-    limits = [i + step * (n - 1) + 1 for i, step, n in zip(start, steps, out)]
-    return lax.slice(x, (0, *start, 0), (x.shape[0], *limits, x.shape[3]), (1, *steps, 1))
+def _times(x: Array, factor: Array, by_rows: bool) -> Array:
+    rows = x.reshape(-1, x.shape[-1])
+    y = lax.dot_general(rows, factor, (((1,), (1 if by_rows else 0,)), ((), ())))
+    return y.reshape(*x.shape[:-1], y.shape[-1])

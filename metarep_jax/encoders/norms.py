@@ -1,12 +1,15 @@
 """Normalisation layers with one calling convention."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float
+
+from metarep_jax.encoders.convolution import times_matrix
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -24,8 +27,8 @@ class Norm(nn.Module):
       layer: group norm with one group.
       none: the input itself, without parameters.
 
-    Statistics are float32 (float64 for float64 input) whatever the input's precision. ``zero_scale`` starts ``scale`` at
-    0, which makes a residual branch start as nothing.
+    Statistics are float32 (float64 for float64 input) whatever the input's precision. ``zero_scale`` starts ``scale``
+    at 0, which makes a residual branch start as nothing.
     """
 
     kind: str = "batch"
@@ -34,32 +37,59 @@ class Norm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
 
-    @nn.compact
     def __call__(
         self, x: Float[Array, "n *positions c"], mask: Bool[Array, " n"] | None = None, running: bool = False
     ) -> Float[Array, "n *positions c"]:
+        """``x`` normalised."""
+        return self.fitted(x, mask, running)(x)
+
+    @nn.compact
+    def fitted(
+        self,
+        x: Float[Array, "n *positions k"],
+        mask: Bool[Array, " n"] | None = None,
+        running: bool = False,
+        matrix: Float[Array, "k c"] | None = None,
+    ) -> Callable[[Array], Array]:
+        """The normalisation of ``x`` (or of ``x @ matrix``) as a function that acts on each row by itself.
+
+        Batch statistics of ``x @ matrix`` are computed from the mean and the covariance of ``x``, without a pass over
+        the product, and its normalisation is part of the matrix.
+        """
         check_norm(self.kind)
         if self.kind == "none":
-            return x
-        channels = x.shape[-1]
+            return _times(matrix)
+        channels = x.shape[-1] if matrix is None else matrix.shape[-1]
         scale_init = nn.initializers.zeros_init() if self.zero_scale else nn.initializers.ones_init()
         scale = self.param("scale", scale_init, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
         if self.kind == "batch":
-            mean, var = self._batch_statistics(x, mask, running)
+            mean, var = self._batch_statistics(x, mask, running, matrix, channels)
             factor = scale * lax.rsqrt(var + self.epsilon)
-            return (x * factor + (bias - mean * factor)).astype(x.dtype)
+            shift = bias - mean * factor
+            if matrix is None:
+                return lambda rows: (rows * factor + shift).astype(rows.dtype)
+            folded = (matrix * factor).astype(matrix.dtype)
+            return lambda rows: (times_matrix(rows, folded) + shift).astype(rows.dtype)
         groups = 1 if self.kind == "layer" else math.gcd(32, channels)
-        return (_normalised_groups(x, groups, self.epsilon) * scale + bias).astype(x.dtype)
 
-    def _batch_statistics(self, x: Array, mask: Any, running: bool) -> tuple[Array, Array]:
-        channels = x.shape[-1]
+        def normalise(rows: Array) -> Array:
+            product = _times(matrix)(rows)
+            return (_normalised_groups(product, groups, self.epsilon) * scale + bias).astype(product.dtype)
+
+        return normalise
+
+    def _batch_statistics(self, x: Array, mask: Any, running: bool, matrix: Any, channels: int) -> tuple[Array, Array]:
         mean_average = self.variable("batch_stats", "mean", lambda: jnp.zeros(channels, jnp.float32))
         var_average = self.variable("batch_stats", "var", lambda: jnp.ones(channels, jnp.float32))
         if running:
             return mean_average.value, var_average.value
         starting = self.is_initializing()
-        mean, var = batch_moments(x, mask, None if starting else self.axis_name)
+        axis_name = None if starting else self.axis_name
+        if matrix is None:
+            mean, var = batch_moments(x, mask, axis_name)
+        else:
+            mean, var = product_moments(x, matrix, mask, axis_name)
         if not starting and self.is_mutable_collection("batch_stats"):
             for average, value in ((mean_average, mean), (var_average, var)):
                 average.value += (1 - self.momentum) * (value - average.value)
@@ -79,17 +109,25 @@ def batch_moments(
 
     With ``axis_name``, over the rows of all its devices. No row at all gives mean 0 and variance 0.
     """
-    x = x.astype(_statistics_dtype(x))
-    flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    axes = (0, 1)
-    if mask is None:
-        mean = _over_devices(lax.pmean, flat.mean(axes), axis_name)
-        return mean, _over_devices(lax.pmean, jnp.square(flat - mean).mean(axes), axis_name)
-    weight = mask.astype(x.dtype)[:, None, None]
-    count = _over_devices(lax.psum, weight.sum() * flat.shape[1], axis_name)
-    share = weight / jnp.maximum(count, 1)
-    mean = _over_devices(lax.psum, (flat * share).sum(axes), axis_name)
-    return mean, _over_devices(lax.psum, (jnp.square(flat - mean) * share).sum(axes), axis_name)
+    flat, share, reduce = _weighted(x, mask, axis_name)
+    mean = reduce((flat * share).sum((0, 1)))
+    return mean, reduce((jnp.square(flat - mean) * share).sum((0, 1)))
+
+
+def product_moments(
+    x: Float[Array, "n *positions k"],
+    matrix: Float[Array, "k c"],
+    mask: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """``batch_moments(x @ matrix)`` by mean Wᵀ E[x] and variance diag(Wᵀ Cov(x) W)."""
+    flat, share, reduce = _weighted(x, mask, axis_name)
+    matrix = matrix.astype(flat.dtype)
+    mean = reduce((flat * share).sum((0, 1)))
+    centred = (flat - mean).reshape(-1, flat.shape[-1])
+    weights = jnp.broadcast_to(share, (*flat.shape[:2], 1)).reshape(-1, 1)
+    covariance = reduce(centred.T @ (centred * weights))
+    return mean @ matrix, jnp.maximum(((covariance @ matrix) * matrix).sum(0), 0)
 
 
 def _normalised_groups(x: Array, groups: int, epsilon: float) -> Array:
@@ -103,5 +141,19 @@ def _statistics_dtype(x: Array) -> Any:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def _over_devices(reduce: Any, value: Array, axis_name: str | None) -> Array:
-    return value if axis_name is None else reduce(value, axis_name)
+def _weighted(x: Array, mask: Any, axis_name: str | None) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """``x`` as [n, positions, c], each entry's share [n or 1, 1, 1] of a mean, and the sum over devices."""
+
+    def reduce(value: Array) -> Array:
+        return value if axis_name is None else lax.psum(value, axis_name)
+
+    flat = x.astype(_statistics_dtype(x)).reshape(x.shape[0], -1, x.shape[-1])
+    if mask is None:
+        count = flat.shape[0] * flat.shape[1] * (1 if axis_name is None else lax.axis_size(axis_name))
+        return flat, jnp.full((1, 1, 1), 1 / max(count, 1), flat.dtype), reduce
+    weight = mask.astype(flat.dtype)[:, None, None]
+    return flat, weight / jnp.maximum(reduce(weight.sum() * flat.shape[1]), 1), reduce
+
+
+def _times(matrix: Array | None) -> Callable[[Array], Array]:
+    return (lambda rows: rows) if matrix is None else (lambda rows: times_matrix(rows, matrix))
