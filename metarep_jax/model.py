@@ -18,7 +18,7 @@ from metarep_jax.distill.classifier import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening
 from metarep_jax.metalearn import LearnerConfig, make_learner
-from metarep_jax.train.checkpoints import load_tree, save_tree
+from metarep_jax.train.trees import load_tree, save_tree
 from metarep_jax.types import Examples, MetaLearner
 
 

@@ -5,14 +5,10 @@ finished checkpoint lacks it; Orbax alone does not notice a flipped byte in an a
 """
 
 import contextlib
-import errno
-import hashlib
 import json
 import logging
 import math
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -21,11 +17,13 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from metarep_jax.train.disk import check_space, clear_disk_errors
+from metarep_jax.train.packing import by_name, check_digest, digest_of, pack, unpack
 from metarep_jax.train.run_folder import check_same
+from metarep_jax.train.trees import first_process_only
 
 log = logging.getLogger(__name__)
 
-SPARE_BYTES = 1 << 20  # asked of the disk beyond the arrays' own size
 DELETED = "deleted"  # checkpoints are moved here whole before they are deleted, so that a kill leaves no half of one
 WORST = -1e300  # JSON has no infinity
 
@@ -61,7 +59,7 @@ class Checkpoints:
             create=False,
             cleanup_tmp_directories=True,
             todelete_subdir=DELETED,
-            multiprocessing_options=_first_process_only(ocp),
+            multiprocessing_options=first_process_only(ocp),
         )
         with clear_disk_errors(self.folder, "begun"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,13 +89,13 @@ class Checkpoints:
         if step in self.steps():
             return
         save_args = self._ocp.args
-        leaves, meta = _pack((tree, loose or {}))
+        leaves, meta = pack((tree, loose or {}))
         given = {"settings": self.settings, "extra": extra}
-        meta |= {**given, "given_digest": _digest(given)}
+        meta |= {**given, "given_digest": digest_of(given)}
         scores = {"score": score if score is not None and math.isfinite(score) else WORST} if self._scored else None
         self.wait()  # for the one before
         with clear_disk_errors(self.folder, f"written at step {step}"):
-            _check_space(self.folder, leaves)
+            check_space(self.folder, leaves)
             items = save_args.Composite(arrays=save_args.StandardSave(leaves), meta=save_args.JsonSave(meta))
             self._manager.save(step, args=items, metrics=scores, force=True)
 
@@ -141,16 +139,16 @@ class Checkpoints:
         restore, what = self._ocp.args, f"the checkpoint {self.folder / str(step)}"
         meta = self._manager.restore(step, args=restore.Composite(meta=restore.JsonRestore()))["meta"]
         given = {"settings": meta["settings"], "extra": meta["extra"]}
-        _check("its settings", _digest(given), meta["given_digest"])
-        wanted = _pack((like, {}))[1]["leaves"]
+        check_digest("its settings", digest_of(given), meta["given_digest"])
+        wanted = pack((like, {}))[1]["leaves"]
         fixed, loose = meta["leaves"][: len(wanted)], meta["leaves"][len(wanted) :]
         try:
             check_same(meta["settings"], self.settings, what)
-            check_same(_by_name(fixed), _by_name(wanted), what)
+            check_same(by_name(fixed), by_name(wanted), what)
         except ValueError as error:
             raise _OtherConfig(str(error)) from error
         packed = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
-        leaves = _unpack(packed, meta)
+        leaves = unpack(packed, meta)
         tree = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(wanted)])
         names = [name.removeprefix("[1]['").removesuffix("']") for name, _, _ in loose]
         return Restored(step, tree, meta["extra"], dict(zip(names, leaves[len(wanted) :], strict=True)))
@@ -178,123 +176,8 @@ class Checkpoints:
         self._delete()
 
 
-def save_tree(folder: Path, tree: PyTree) -> None:
-    """Writes nested dicts of arrays to ``folder``, in place of what is there; read by ``load_tree``.
-
-    Raises:
-      OSError: when the disk is full; what was there before is kept.
-    """
-    import orbax.checkpoint as ocp
-
-    folder = Path(folder).absolute()
-    part, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
-    leaves, meta = _pack(tree)
-    meta["structure"] = jax.tree.unflatten(jax.tree.structure(tree), range(len(meta["leaves"])))
-    meta["structure_digest"] = _digest(meta["structure"])
-    with clear_disk_errors(folder, "written"), _checkpointer(ocp) as checkpointer:
-        _check_space(folder.parent, leaves)
-        items = ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
-        checkpointer.save(part, args=items, force=True)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def load_tree(folder: Path) -> PyTree:
-    """What ``save_tree`` wrote, as nested dicts of numpy arrays.
-
-    Raises:
-      FileNotFoundError: when there is nothing.
-      ValueError: when a digest shows damage.
-    """
-    import orbax.checkpoint as ocp
-
-    folder = Path(folder).absolute()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there are no saved arrays at {folder}")
-    restore = ocp.args
-    try:
-        with _checkpointer(ocp) as checkpointer:
-            items = restore.Composite(arrays=restore.StandardRestore(), meta=restore.JsonRestore())
-            found = checkpointer.restore(folder, args=items)
-        meta = found["meta"]
-        _check("its structure", _digest(meta["structure"]), meta["structure_digest"])
-        leaves = _unpack(found["arrays"], meta)
-    except Exception as error:  # whatever a damaged file makes its reader raise
-        raise ValueError(f"the saved arrays at {folder} are damaged: {error}") from error
-    return jax.tree.map(lambda index: leaves[index], meta["structure"])
-
-
-@contextlib.contextmanager
-def clear_disk_errors(folder: Path, what: str) -> Iterator[None]:
-    """Turns the ways in which a full disk shows itself into one OSError that says so."""
-    try:
-        yield
-    except Exception as error:
-        text = str(error)
-        if getattr(error, "errno", None) not in _FULL and not any(os.strerror(code) in text for code in _FULL):
-            raise
-        message = f"a checkpoint in {folder} could not be {what}: the disk is full ({text.splitlines()[0][:200]})"
-        raise OSError(errno.ENOSPC, f"{message}. Earlier checkpoints are kept: free space and start again") from error
-
-
-def _pack(tree: PyTree) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    paths = jax.tree.leaves_with_path(tree)
-    leaves = [np.asarray(leaf) for _, leaf in paths]
-    names = [jax.tree_util.keystr(path) for path, _ in paths]
-    described = [[name, str(leaf.dtype), list(leaf.shape)] for name, leaf in zip(names, leaves, strict=True)]
-    packed = {f"{index:05d}": leaf for index, leaf in enumerate(leaves)}
-    return packed, {"leaves": described, "digest": _digest(described, *leaves)}
-
-
-def _unpack(packed: dict[str, Any], meta: dict[str, Any]) -> list[np.ndarray]:
-    leaves = [np.asarray(packed[f"{index:05d}"]) for index in range(len(meta["leaves"]))]
-    _check("its arrays", _digest(meta["leaves"], *leaves), meta["digest"])
-    return leaves
-
-
-def _by_name(described: list) -> dict[str, Any]:
-    return {name: [dtype, shape] for name, dtype, shape in described}
-
-
-def _digest(described: Any, *leaves: np.ndarray) -> str:
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for leaf in leaves:
-        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data if leaf.ndim else leaf.tobytes())
-    return digest.hexdigest()
-
-
-def _check(what: str, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise ValueError(f"the digest of {what} is {found[:12]}…, wanted {wanted[:12]}…")
-
-
-def _check_space(folder: Path, leaves: dict[str, np.ndarray]) -> None:
-    needed = sum(leaf.nbytes for leaf in leaves.values()) + SPARE_BYTES
-    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free")
-
-
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
-
-
-def _first_process_only(ocp: Any) -> Any:
-    """Several processes hold equal copies: the first one writes, and nobody waits for it."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
-
-
-def _checkpointer(ocp: Any) -> Any:
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=_first_process_only(ocp))
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _OtherConfig(Exception):

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 
 from metarep_jax.train.metrics import replace_file
 
-
 DISPLAY = frozenset({"progress", "profile", "tensorboard"})  # settings that change what is shown, and no result
 
 

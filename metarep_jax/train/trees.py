@@ -1,0 +1,73 @@
+"""A tree of arrays on disk, whole or not at all, with a digest."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from metarep_jax.train.disk import check_space, clear_disk_errors
+from metarep_jax.train.packing import check_digest, digest_of, pack, unpack
+
+
+def save_tree(folder: Path, tree: PyTree) -> None:
+    """Writes nested dicts of arrays to ``folder``, in place of what is there; read by ``load_tree``.
+
+    Raises:
+      OSError: when the disk is full; what was there before is kept.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(folder).absolute()
+    part, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
+    leaves, meta = pack(tree)
+    meta["structure"] = jax.tree.unflatten(jax.tree.structure(tree), range(len(meta["leaves"])))
+    meta["structure_digest"] = digest_of(meta["structure"])
+    with clear_disk_errors(folder, "written"), _checkpointer(ocp) as checkpointer:
+        check_space(folder.parent, leaves)
+        items = ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        checkpointer.save(part, args=items, force=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_tree(folder: Path) -> PyTree:
+    """What ``save_tree`` wrote, as nested dicts of numpy arrays.
+
+    Raises:
+      FileNotFoundError: when there is nothing.
+      ValueError: when a digest shows damage.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(folder).absolute()
+    if not folder.is_dir() and folder.with_name(folder.name + ".old").is_dir():
+        folder = folder.with_name(folder.name + ".old")  # killed between the two renames
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there are no saved arrays at {folder}")
+    restore = ocp.args
+    try:
+        with _checkpointer(ocp) as checkpointer:
+            items = restore.Composite(arrays=restore.StandardRestore(), meta=restore.JsonRestore())
+            found = checkpointer.restore(folder, args=items)
+        meta = found["meta"]
+        check_digest("its structure", digest_of(meta["structure"]), meta["structure_digest"])
+        leaves = unpack(found["arrays"], meta)
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise ValueError(f"the saved arrays at {folder} are damaged: {error}") from error
+    return jax.tree.map(lambda index: leaves[index], meta["structure"])
+
+
+def first_process_only(ocp: Any) -> Any:
+    """Several processes hold equal copies: the first one writes, and nobody waits for it."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
+
+
+def _checkpointer(ocp: Any) -> Any:
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=first_process_only(ocp))
