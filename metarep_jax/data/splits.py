@@ -1,19 +1,21 @@
 """From a config to the pools of a protocol's splits."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from metarep_jax.data.cache import default_cache_dir
+from metarep_jax.data.cache import cached, default_cache_dir, digest
+from metarep_jax.data.images import Progress
 from metarep_jax.data.pools import pool_of_arrays
 from metarep_jax.data.protocols import PARTS, Classes, Protocol, find_protocol
-from metarep_jax.data.source import Source
+from metarep_jax.data.records import Records, read_records
+from metarep_jax.data.source import Source, from_arrays, to_arrays
 from metarep_jax.types import Pool
 
-Progress = Callable[[int, int], None]  # (images done, images in all)
+HELD_BESIDE_A_STREAM = 50  # images a class: enough for any episode, and for whitening
+VERSION = 1  # of how images are decoded: another number makes caches anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +83,9 @@ def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
     if not np.issubdtype(source.images.dtype, np.uint8) and not np.isfinite(source.images).all():
         raise ValueError(f"images of {config.name} hold NaN or infinite values")
     parts = protocol.split(Classes(source.names, source.group, config.split_seed, config.data_dir))
-    pools = [part_of(source, classes) for classes in parts]
+    train, val, test = (part_of(source, classes) for classes in parts)
     names = {part: tuple(source.names[c] for c in classes) for part, classes in zip(PARTS, parts)}
-    return Splits(*pools, names, protocol, config)
+    return Splits(train, val, test, names, protocol, config)
 
 
 def resolved(config: DataConfig) -> DataConfig:
@@ -100,11 +102,38 @@ def part_of(source: Source, classes: list[int]) -> Pool:
     return pool_of_arrays(source.images[rows], label[rows], classes=len(classes))
 
 
+def list_records(config: DataConfig) -> Records:
+    """The data set before its images are decoded; a folder or a TFDS data set."""
+    assert config.cache_dir is not None
+    if config.name == "folder":
+        from metarep_jax.data.image_folder import list_image_folder
+
+        return list_image_folder(config.data_dir)
+    from metarep_jax.data.tfds_sources import tfds_records
+
+    return tfds_records(config.name.removeprefix("tfds:"), config.data_dir, config.cache_dir)
+
+
 def read_source(config: DataConfig, progress: Progress | None) -> Source:
     """All classes of the data set, as arrays on the host."""
-    assert config.cache_dir is not None
+    cache_dir, size = config.cache_dir, config.image_size
+    assert cache_dir is not None
     if config.name == "glyphs":
         from metarep_jax.data.glyphs import load_glyphs
 
-        return load_glyphs(config.cache_dir, config.image_size or 28)
-    raise ValueError(f"unknown data set {config.name!r}")
+        source = load_glyphs(cache_dir, size or 28)
+        return source._replace(images=np.repeat(source.images, config.channels or 1, axis=-1))
+    if config.name == "omniglot":
+        from metarep_jax.data.omniglot import load_omniglot
+
+        channels = config.channels or 1
+        return load_omniglot(config.data_dir, cache_dir, size=size or 28, channels=channels, progress=progress)
+    records = list_records(config)
+    held = {"size": size, "channels": config.channels, "per_class": config.per_class, "seed": config.split_seed}
+    if config.stream and config.per_class is None:
+        held["per_class"] = HELD_BESIDE_A_STREAM
+    name = "folder" if config.name == "folder" else "tfds"
+    key = digest([VERSION, records.key, *held.items()])
+    return from_arrays(
+        cached(cache_dir, name, key, lambda: to_arrays(read_records(records, **held, progress=progress)))
+    )

@@ -1,0 +1,157 @@
+"""Encoded images to arrays of one shape: read, converted and resized by Pillow, in parallel threads."""
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+Encoded = Path | bytes  # an image file, or its content
+Progress = Callable[[int, int], None]  # (images done, images in all)
+GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of one channel and of 8 or 16 bits
+BLOCK = 64  # images that a thread takes at once
+
+
+class Form(NamedTuple):
+    """The shape that images are brought to: size × size × channels."""
+
+    size: int  # pixels a side
+    channels: int  # 1 (grey) or 3 (colour)
+    resize: bool  # whether images of other sizes are cut to their middle square and resized, or refused
+    convert: bool  # whether images of other channels are converted, or refused
+
+
+def form_of(file: Encoded, label: str, size: int | None, channels: int | None) -> Form:
+    """The form asked for, with what is left open taken from one image."""
+    if size and channels:
+        return Form(size, channels, True, True)
+    with _opened(file, label) as image:
+        width, height = image.size
+        if not size and width != height:
+            raise ValueError(f"{label} is {width}×{height} pixels, not square; give data.image_size to crop and resize")
+        return Form(size or width, channels or _channels(image, label), size is not None, channels is not None)
+
+
+def decode_all(
+    files: Sequence[Encoded],
+    rows: Sequence[int],
+    what: str,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    progress: Progress | None = None,
+) -> UInt8[np.ndarray, "n size size channels"]:
+    """Decodes ``files[row]`` for every row.
+
+    Args:
+      files: encoded images.
+      rows: which, at least one.
+      what: names the data set in messages.
+      size: pixels a side; None: images must be square, and of the first one's size.
+      channels: 1 or 3; None: all must have as many as the first one.
+      progress: called with the number of images done and of all.
+
+    Raises:
+      ValueError: for an image that cannot be read, or whose size or channels differ (names it and the first), and
+        for more pixels than the machine's memory holds.
+    """
+    first = label_of(files, rows[0], what)
+    form = form_of(files[rows[0]], first, size, channels)
+    need, memory = len(rows) * form.size**2 * form.channels, _memory()
+    if need > memory:
+        raise ValueError(
+            f"{len(rows)} images of {form.size}×{form.size}×{form.channels} take {need / 2**30:.1f} GiB, this machine "
+            f"has {memory / 2**30:.1f} GiB; hold fewer of each class by data.per_class, or stream them by data.stream"
+        )
+    images = np.empty((len(rows), form.size, form.size, form.channels), np.uint8)
+
+    def work(start: int) -> int:
+        for place in range(start, min(start + BLOCK, len(rows))):
+            images[place] = decode(files[rows[place]], label_of(files, rows[place], what), form, first)
+        return min(BLOCK, len(rows) - start)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tasks, done = [pool.submit(work, start) for start in range(0, len(rows), BLOCK)], 0
+        try:
+            for task in tasks:
+                done += task.result()
+                if progress is not None:
+                    progress(done, len(rows))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return images
+
+
+def decode(file: Encoded, label: str, form: Form, first: str = "the first image") -> UInt8[np.ndarray, "size size c"]:
+    """One image in that form, turned upright where its EXIF data say so.
+
+    Args:
+      file: the image.
+      label: names it in messages; ``first`` names the one that the form was taken from.
+      form: its result's shape.
+
+    Raises:
+      ValueError: when the image cannot be read or does not fit.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(file, label) as image:
+        own = _channels(image, label)
+        if own != form.channels and not form.convert:
+            raise ValueError(
+                f"images have different numbers of channels: {first} has {form.channels}, {label} has {own}; "
+                "give data.channels (1 or 3) to convert them"
+            )
+        if image.size != (form.size, form.size) and not form.resize:
+            raise ValueError(
+                f"images have different sizes: {first} is {form.size}×{form.size}, {label} {image.size[0]}×"
+                f"{image.size[1]}; give data.image_size to crop and resize them"
+            )
+        try:
+            image.draft(image.mode, (form.size, form.size))  # JPEG: decoded at a half, a quarter … where that suffices
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I;16"):
+                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+            turned = turned.convert("L" if form.channels == 1 else "RGB")
+            if turned.size != (form.size, form.size):
+                turned = ImageOps.fit(turned, (form.size, form.size), method=Image.Resampling.LANCZOS)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise _unreadable(label, error) from error
+    return np.asarray(turned).reshape(form.size, form.size, form.channels)
+
+
+def label_of(files: Sequence[Encoded], row: int, what: str) -> str:
+    """How messages name an image: its path, or its number in a data set."""
+    file = files[row]
+    return str(file) if isinstance(file, Path) else f"image {row} of {what}"
+
+
+def _opened(file: Encoded, label: str) -> Any:
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(label, error) from error
+
+
+def _channels(image: Any, label: str) -> int:
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{label} has 32-bit pixels, whose range is not known; save it with 8 bits a channel")
+    return 1 if image.mode in GREY else 3  # transparency is dropped
+
+
+def _unreadable(label: str, error: BaseException) -> ValueError:
+    return ValueError(f"{label} cannot be read as an image ({error}); replace it or remove it")
+
+
+def _memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on this platform
+        return float("inf")
