@@ -180,7 +180,7 @@ def sometimes(probability: float, step: Augment) -> Augment:
 
 PRESETS: dict[str, tuple[Callable[..., Array], ...]] = {
     "none": (),
-    "glyph": (warp(rotation=20, scale=0.25, shear=0.3, translation=0.08, elastic=0.045, smoothness=0.15),),
+    "glyph": (warp(rotation=20.0, scale=0.25, shear=0.3, translation=0.08, elastic=0.045, smoothness=0.15),),
     "simclr": (random_resized_crop(), flip(), colour_jitter(), greyscale(), blur()),
     "crop-flip": (random_resized_crop(), flip()),
 }
