@@ -46,7 +46,7 @@ def warp(
 
     def augment(keys: Key[Array, " n"], images: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         h, w = images.shape[1:3]
-        rows, columns = _control_weights(h, smoothness), _control_weights(w, smoothness)
+        rows, columns = control_weights(h, smoothness), control_weights(w, smoothness)
 
         def draw(key: Array) -> tuple[Array, Array]:
             affine_key, elastic_key = jax.random.split(key)
@@ -95,7 +95,7 @@ def _affine(drawn: Float[Array, "n 6"], h: int, w: int) -> tuple[Float[Array, "n
     return turned_y + middle_y + h * shift_y, turned_x + middle_x + w * shift_x
 
 
-def _control_weights(length: int, smoothness: float) -> Float[Array, "length points"]:
+def control_weights(length: int, smoothness: float) -> Float[Array, "length points"]:
     """Weights of control points at each pixel: Gaussian, one standard deviation apart, their squares adding up to 1."""
     points = math.ceil(1 / smoothness) + 3
     centres = (jnp.arange(points) - (points - 1) / 2) * smoothness
