@@ -1,0 +1,179 @@
+"""Time of one second-order MAML step, ours beside PyTorch's, on this machine in this run.
+
+    python -m experiments.benchmarks.meta_step --seconds 40
+
+A step is the meta-gradient over the tasks and the Adam update, of 5-way 1-shot episodes of 28×28 images through a
+Conv4 of 64 filters with stride 2 (MAML's network for Omniglot: batch statistics, global mean, linear head).
+Columns: ``1_inner_step`` is 32 tasks, 1 query a class, 1 inner step; ``5_inner_steps`` 4 tasks, 15 queries a class.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from experiments.benchmarks import common
+from experiments.benchmarks.common import BenchmarkConfig, console
+from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.metalearn.base import meta_gradient
+from metarep_jax.metalearn.maml import maml
+from metarep_jax.train import meta_learning
+from metarep_jax.train.parallel import check_batch, map_step, replicate, shard
+from metarep_jax.train.step import TrainState, make_update, roots_of
+from metarep_jax.types import Episode, EpisodeSpec, Examples, Keys, MetaLearner
+
+IMAGE, WIDTH, WAY = 28, 64, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaStepConfig(BenchmarkConfig):
+    """Flags of experiments.benchmarks.meta_step."""
+
+    chunk: int | None = None
+    """Tasks that ours takes at once on each device; default: chosen for the backend."""
+    inner_lr: float = 0.4
+    """Step size of the inner loop."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One column: how many tasks, queries a class, and inner steps."""
+
+    tasks: int
+    query: int
+    inner_steps: int
+
+    @property
+    def gflop(self) -> float:
+        """Matrix products that a step cannot do without, in GFLOP.
+
+        An image's forward pass is the unit. A query takes 3 (forward, gradients of kernels and of inputs). A support
+        image takes, for each inner step, those 3 and twice as many to differentiate each of them. The first layer
+        needs no gradient of its input, nor what would be derived from it: 2 a query and 4 a support image.
+        """
+        sides = [-(-IMAGE // 2**layer) for layer in range(1, 5)]
+        first, *rest = [18 * side**2 * (WIDTH if i else 1) * WIDTH for i, side in enumerate(sides)]
+        support, query = WAY * self.inner_steps, WAY * self.query
+        return 1e-9 * self.tasks * (sum(rest) * (9 * support + 3 * query) + first * (4 * support + 2 * query))
+
+
+SETTINGS = {"1_inner_step": Setting(32, 1, 1), "5_inner_steps": Setting(4, 15, 5)}
+
+
+def make_episodes(setting: Setting) -> Episode:
+    """Random images: the time does not depend on what they show."""
+    rng = np.random.default_rng(0)
+
+    def rows(each: int) -> Examples:
+        label = np.tile(np.repeat(np.arange(WAY, dtype=np.int32), each), (setting.tasks, 1))
+        return Examples(jnp.asarray(rng.random((*label.shape, IMAGE, IMAGE, 1), np.float32)), jnp.asarray(label))
+
+    return Episode(rows(1), rows(setting.query))
+
+
+def make_learner(config: MetaStepConfig, setting: Setting) -> MetaLearner:
+    """MAML over Conv4."""
+    encoder = make_encoder(EncoderConfig(name="conv4", width=WIDTH, readout="mean"), adapted=True)
+    return maml(encoder, way=WAY, inner_lr=config.inner_lr, inner_steps=setting.inner_steps)
+
+
+def initial_params(learner: MetaLearner, episodes: Episode) -> tuple[Any, Any]:
+    """Parameters and state; the head random, so that every product of the step is of numbers that are not zero."""
+    one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), episodes)
+    params, state = learner.init(jax.random.key(0), one)
+    kernel = params["head"]["kernel"]
+    random = jax.random.normal(jax.random.key(1), kernel.shape) / len(kernel) ** 0.5
+    return {**params, "head": {**params["head"], "kernel": random}}, state
+
+
+def ours(config: MetaStepConfig, setting: Setting, episodes: Episode, devices: list) -> common.Candidate:
+    """The training loop's own update, tasks spread over the devices."""
+    check_batch(setting.tasks, devices)
+    learner = make_learner(config, setting)
+    params, state = initial_params(learner, episodes)
+    optimiser = optax.adam(config.learning_rate)
+    trainable = meta_learning(learner, EpisodeSpec(WAY, 1, setting.query), chunk=config.chunk)
+    update = make_update(trainable, optimiser, lambda source, *_: source, size=setting.tasks, shards=len(devices))
+    step = map_step(update, devices)
+    train = replicate(TrainState(params, state, optimiser.init(params), None, jnp.int32(0)), devices)
+    roots, count = roots_of([0]), len(devices)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), episodes)
+    kept = [train, shard(parts, devices)]
+
+    def once() -> None:
+        kept[0], metrics = step(kept[0], kept[1], roots, jnp.int32(0))
+        jax.block_until_ready((kept[0], metrics))
+
+    return once
+
+
+def torch_peers(config: MetaStepConfig, setting: Setting, episodes: Episode) -> dict[str, common.Candidate]:
+    """PyTorch's steps, after a check that they compute our loss and gradient."""
+    import torch
+
+    from experiments.benchmarks import meta_peers
+
+    learner = make_learner(config, setting)
+    params, state = initial_params(learner, episodes)
+    keys = Keys(jax.random.split(jax.random.key(0), setting.tasks), jax.random.key(0))
+    grads, _, metrics = jax.jit(meta_gradient(learner, 1))(params, state, episodes, keys, 0)
+    wanted = [np.asarray(grads["encoder"][f"Conv_{i}"]["kernel"]) for i in range(4)]
+    batch, steps = meta_peers.torch_batch(episodes), {}
+    for name in ("torch_func", "higher", "torch_autograd"):
+        net = meta_peers.net_of(params, 1, WIDTH, WAY)
+        gradient = meta_peers.peers(net, batch, inner_lr=config.inner_lr, inner_steps=setting.inner_steps)[name]
+        loss = float(gradient())
+        found = meta_peers.kernel_gradients(net)
+        worst = max(float(abs(a - b).max() / abs(b).max()) for a, b in zip(found, wanted, strict=True))
+        console.print(
+            f"{name}: loss {loss:.6f} (ours {float(metrics['loss']):.6f}), gradients differ by at most {worst:.1e} "
+            "of their largest entry",
+            highlight=False,
+        )
+        if worst > 1e-2 or abs(loss - float(metrics["loss"])) > 1e-4:
+            raise ValueError(f"{name} does not compute what ours computes")
+        optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
+
+        def once(gradient: Any = gradient, optimiser: Any = optimiser) -> None:
+            gradient()
+            optimiser.step()
+
+        steps[name] = once
+    return steps
+
+
+def main(config: MetaStepConfig) -> None:
+    """Times every setting and writes the result file."""
+    started = time.perf_counter()
+    devices = common.start(config)
+    with_peers = common.peers_present(config, "torch", "higher")
+    if with_peers:
+        common.set_torch_threads(devices)
+    measured = {}
+    for column, setting in SETTINGS.items():
+        episodes = make_episodes(setting)
+        console.print(f"[bold]{column}[/]: {setting}, {setting.gflop:.2f} GFLOP of matrix products", highlight=False)
+        candidates = {"ours": ours(config, setting, episodes, devices)}
+        if with_peers:
+            candidates |= torch_peers(config, setting, episodes)
+        candidates |= common.matrix_products(devices, with_peers)
+        measured[column] = common.alternate(candidates, config.seconds / len(SETTINGS))
+        rate = common.product_rate(measured[column])
+        console.print(f"matrix products: {rate:.0f} GFLOP/s on this machine", highlight=False)
+    cells = common.cells_of(measured, {column: setting.gflop for column, setting in SETTINGS.items()})
+    protocol = "5-way 1-shot, 28×28, Conv4-64 stride 2, second order: " + "; ".join(
+        f"{column}: {setting.tasks} tasks, {setting.query} queries a class, {setting.inner_steps} inner steps"
+        for column, setting in SETTINGS.items()
+    )
+    common.finish("meta_step", config, cells, protocol=protocol, started=started)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(MetaStepConfig, description=__doc__))
