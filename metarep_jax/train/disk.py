@@ -29,6 +29,7 @@ def clear_disk_errors(folder: Path, what: str) -> Iterator[None]:
 def check_space(folder: Path, leaves: dict[str, np.ndarray]) -> None:
     """Raises OSError where the disk has no room for the arrays."""
     needed = sum(leaf.nbytes for leaf in leaves.values()) + SPARE_BYTES
-    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free")
