@@ -94,7 +94,7 @@ def make_update(
         average = train.average
         if average_decay is not None:
             average = optax.incremental_update(params, average, 1.0 - average_decay)
-        metrics = {**metrics, "gradient_norm": optax.global_norm(grads).astype(jnp.float32)}
+        metrics = {**metrics, "gradient_norm": optax.tree.norm(grads).astype(jnp.float32)}
         return TrainState(params, state, opt_state, average, train.step + 1), metrics
 
     return update

@@ -89,9 +89,10 @@ def test_another_config_is_refused_and_nothing_is_lost(tmp_path):
     write(tmp_path)
     with pytest.raises(ValueError, match=r"belongs to another config \(rate: 0\.1 before, 0\.2 now\)"):
         restored(tmp_path, {"rate": 0.2})
-    with pytest.raises(ValueError, match=r"\['w'\].*\[3, 4\]\] before, .*\[5, 4\]\] now"), Checkpoints(
-        tmp_path, settings={"rate": 0.1}
-    ) as checkpoints:
+    with (
+        pytest.raises(ValueError, match=r"\['w'\].*\[3, 4\]\] before, .*\[5, 4\]\] now"),
+        Checkpoints(tmp_path, settings={"rate": 0.1}) as checkpoints,
+    ):
         checkpoints.restore_last({**TREE, "w": np.zeros((5, 4), np.float32)})
     assert restored(tmp_path).step == 2
 

@@ -1,8 +1,12 @@
 """A run that is killed, asked to end, or damaged goes on as if nothing had happened."""
 
+import dataclasses
+import logging
 import multiprocessing
 import os
 import random
+import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +16,8 @@ import numpy as np
 import pytest
 import tiny
 
-from metarep_jax.train import read_lines
+from metarep_jax.train import RunFolderInUse, read_lines
+from metarep_jax.train.run_folder import held
 
 HERE = str(Path(__file__).parent)
 
@@ -39,6 +44,10 @@ def finish(process):
     return process.exitcode
 
 
+def error_of(folder):
+    return Path(f"{folder}.error").read_text()
+
+
 @pytest.fixture(scope="module")
 def whole(start_child, tmp_path_factory):
     """The folder of a run that nothing disturbed."""
@@ -58,9 +67,7 @@ def wait_for_step(process, folder, step):
 
 
 def final_arrays(folder):
-    """The arrays of the last checkpoint, which is the run's end, and of the best."""
-    from metarep_jax.train.checkpoints import Checkpoints  # noqa: F401  (orbax is imported where it is used)
-
+    """The finished run's result, read from its checkpoints without a step."""
     fitted = tiny.train(folder)
     return jax.tree.leaves((fitted.params, fitted.state)), fitted
 
@@ -96,4 +103,71 @@ def test_sigterm_saves_and_exits_with_143_and_the_run_goes_on(start_child, whole
     saved = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert saved >= steps_done(tmp_path)
     assert finish(start_child(tmp_path)) == 0
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_at_its_step_with_the_checkpoints_before_kept(
+    start_child, whole, tmp_path
+):
+    process = start_child(tmp_path, nan_at=97)
+    assert finish(process) == 1
+    assert "TrainingDiverged: the loss is not finite at step 97" in error_of(tmp_path)
+    assert max(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == 80
+    assert np.isfinite([line["loss"] for line in read_lines(tmp_path / "metrics.jsonl")]).all()
+    assert finish(start_child(tmp_path)) == 0
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(start_child, whole, tmp_path):
+    process = start_child(tmp_path, file_bytes=2000)
+    assert finish(process) == 1
+    assert re.search(r"OSError: .*could not be written.*the disk is full", error_of(tmp_path)), error_of(tmp_path)
+    assert finish(start_child(tmp_path)) == 0
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of the undisturbed run."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+def test_a_damaged_last_checkpoint_is_left_for_the_one_before_and_the_end_is_the_same(finished, whole, caplog):
+    arrays = finished / "checkpoints" / "400" / "arrays"
+    largest = max((file for file in arrays.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        tiny.train(finished)
+    assert "checkpoint 400 is damaged" in caplog.text
+    assert "using the one before" in caplog.text
+    assert_same_run(finished, whole)
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(finished):
+    with (
+        held(finished, "fit"),
+        pytest.raises(RunFolderInUse, match=rf"in use by another process \(pid {os.getpid()}\)"),
+    ):
+        tiny.train(finished)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 4}, "seed: 3 before, 4 now"),
+        ({"config": dataclasses.replace(tiny.CONFIG, log_every=20)}, r"fit\.log_every: 10 before, 20 now"),
+        ({"settings": {"encoder": {"width": 8}}}, r"run\.encoder\.width: '\(absent\)' before, 8 now"),
+    ],
+)
+def test_another_config_is_refused_and_named(finished, whole, change, named):
+    with pytest.raises(ValueError, match=rf"belongs to another config \(.*{named}.*\); use those settings"):
+        tiny.train(finished, **change)
+    assert (finished / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (finished / "checkpoints" / "400").is_dir()
+
+
+def test_the_size_of_dispatches_changes_no_bit(whole, tmp_path):
+    tiny.train(tmp_path, dataclasses.replace(tiny.CONFIG, steps_per_dispatch=64))
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()

@@ -3,6 +3,7 @@
 Its pool is refreshed, its weights are averaged, its state moves, its noise has keys, and validation selects.
 """
 
+import resource
 import sys
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def train(folder, config=CONFIG, seed=3, nan_at=None, **more):
     return fit(trainable(nan_at), feed(), optimiser=OPTIMISER, config=config, seed=seed, folder=folder, **more)
 
 
-def child(folder, cache, **more):
-    """The run in a process of its own."""
+def child(folder, cache, file_bytes=None, **more):
+    """The run in a process of its own, which may write no file of more than ``file_bytes``, as on a full disk."""
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -91,4 +94,5 @@ def child(folder, cache, **more):
     try:
         train(Path(folder), **more)
     except (ValueError, OSError, TrainingDiverged) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        Path(f"{folder}.error").write_text(f"{type(error).__name__}: {error}")
+        sys.exit(1)
