@@ -3,10 +3,18 @@
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.metalearn.base import meta_gradient
+from metarep_jax.model import Model, ModelSpec, save_model
 from metarep_jax.report.readme import read_results, redrawn
 from metarep_jax.report.results import make_result, write_result
+from metarep_jax.types import Episode, Examples, Keys
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -66,3 +74,50 @@ def test_figures_that_the_readme_shows_are_there():
 def test_links_inside_the_repository_lead_somewhere():
     for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def code_blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_learner_printed_in_the_readme_learns(tmp_path, monkeypatch):
+    code = next(block for block in code_blocks() if "def ridge" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    (tmp_path / "ridge.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    encoder = make_encoder(EncoderConfig(name="mlp", width=8))
+    learner = make_learner(LearnerConfig(name="ridge:ridge", l2=0.1), encoder, way=2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 4, 4, 1), dtype=np.uint8)  # [class, task, image, ...]
+    images[0] //= 2  # a darker class
+    label = np.repeat(np.arange(2), 3)
+
+    def half(first):
+        rows = images[:, :, first : first + 3].swapaxes(0, 1).reshape(4, 6, 4, 4, 1)
+        return Examples(jnp.asarray(rows), jnp.tile(label, (4, 1)))
+
+    episodes = Episode(half(0), half(3))
+    params, state = learner.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
+    keys = Keys(jax.random.split(jax.random.key(1), 4), jax.random.key(2))
+    gradient = jax.jit(meta_gradient(learner))
+    losses = []
+    for _ in range(20):
+        grads, state, metrics = gradient(params, state, episodes, keys, 0)
+        params = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params, grads)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_use_of_a_model_printed_in_the_readme_runs(tmp_path, monkeypatch, capsys):
+    code = next(block for block in code_blocks() if "metarep_jax.load" in block)
+    encoder, learner = EncoderConfig(name="mlp", width=4), LearnerConfig(name="prototypical")
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    variables = make_encoder(encoder).init(jax.random.key(0), jnp.asarray(images))
+    model = Model(
+        ModelSpec("learner", encoder, learner, (28, 28, 1)),
+        {"encoder": variables["params"]},
+        {"encoder": variables["batch_stats"]},
+    )
+    save_model(tmp_path / "runs" / "quickstart-glyphs" / "student", model)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"images": images, "support_images": images})
+    assert capsys.readouterr().out.strip() == "['ka' 'ga' 'ka' 'ga']"
