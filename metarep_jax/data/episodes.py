@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Key, Shaped
+from jaxtyping import Array, Int, Key, Shaped, UInt
 
 from metarep_jax.types import Episode, EpisodeSpec, Examples, Pool
 
@@ -31,25 +31,27 @@ def sample_episodes(key: Key[Array, ""], pool: Pool, spec: EpisodeSpec) -> Episo
     Returns:
       ``support.inputs`` [way·shot, ...], ``query.inputs`` [way·query, ...] and their labels, int32.
     """
-    class_key, turn_key, example_key = jax.random.split(key, 3)
     classes, most = pool.members.shape
     options = classes * TURNS if spec.rotations == "classes" else classes
+    each = spec.shot + spec.query
     if spec.way > options:
         raise ValueError(f"an episode of {spec.way} classes cannot be drawn from {options}")
-    chosen = distinct(class_key, spec.way, options, options)
-    each = spec.shot + spec.query
     if each > most:
         raise ValueError(f"an episode needs {each} examples a class, the largest class has {most}")
+    needed = (draws(spec.way, options), spec.way * draws(each, most), spec.way)
+    bits = jax.random.bits(key, (sum(needed),), jnp.uint32)  # all at once: quicker to run and to compile than apart
+    for_classes, for_examples, for_turns = jnp.split(bits, [needed[0], needed[0] + needed[1]])
+    chosen = distinct(for_classes, spec.way, jnp.int32(options), options)
     own = chosen % classes
-    place = jax.vmap(lambda k, count: distinct(k, each, count, most))(
-        jax.random.split(example_key, spec.way), pool.count[own]
+    place = jax.vmap(lambda bits, count: distinct(bits, each, count, most))(
+        for_examples.reshape(spec.way, -1), pool.count[own]
     )
     rows = pool.members[own[:, None], place]  # [way, each]
     images = pool.inputs[rows]
     if spec.rotations == "classes":
         images = quarter_turns(images, chosen // classes)
     elif spec.rotations == "random":
-        images = quarter_turns(images, jax.random.randint(turn_key, (spec.way,), 0, TURNS))
+        images = quarter_turns(images, (for_turns % TURNS).astype(jnp.int32))
     label = jnp.arange(spec.way, dtype=jnp.int32)
 
     def part(images: Array, each: int) -> Examples:
@@ -58,18 +60,30 @@ def sample_episodes(key: Key[Array, ""], pool: Pool, spec: EpisodeSpec) -> Episo
     return Episode(part(images[:, : spec.shot], spec.shot), part(images[:, spec.shot :], spec.query))
 
 
-def distinct(key: Key[Array, ""], k: int, count: Int[Array, ""] | int, most: int) -> Int[Array, " k"]:
-    """``k`` distinct numbers of 0 … count-1 in uniformly random order; ``count`` may be traced, at most ``most``.
+def draws(k: int, most: int) -> int:
+    """How many random words ``distinct`` needs."""
+    return most if most <= max(SCORED, 4 * k) else k
 
-    Few candidates are scored at random and the k best taken (ties of the 23-bit scores, of probability k·most/2²³, fall
-    to the smaller number: a bias beyond measure). Many candidates are drawn one after another by a Fisher–Yates shuffle
-    that keeps only the places it has touched, exactly uniform: k² work instead of ``most``.
+
+def distinct(bits: UInt[Array, " b"], k: int, count: Int[Array, ""], most: int) -> Int[Array, " k"]:
+    """``k`` distinct numbers of 0 … count-1 in uniformly random order.
+
+    Few candidates are scored at random and the k best taken (ties of the 24-bit scores fall to the smaller number: a
+    bias of less than most/2²⁴). Many candidates are drawn one after another by a Fisher–Yates shuffle that keeps only
+    the places it has touched, k² work instead of ``most`` (its bias: less than most/2³²).
+
+    Args:
+      bits: ``draws(k, most)`` random words.
+      k: how many numbers.
+      count: of candidates, at least k; may be traced.
+      most: what ``count`` can be at most.
     """
-    if most <= max(SCORED, 4 * k):
-        score = jnp.where(jnp.arange(most) < count, jax.random.uniform(key, (most,)), -1.0)
+    if len(bits) == most:
+        score = jnp.where(jnp.arange(most) < count, (bits >> 8).astype(jnp.float32), -1.0)
         return lax.top_k(score, k)[1].astype(jnp.int32)
-    target = jax.random.randint(key, (k,), jnp.arange(k), jnp.maximum(count, 1))  # step i swaps places i and target[i]
-    steps = jnp.arange(k, dtype=jnp.int32)
+    left = jnp.maximum(count - jnp.arange(k, dtype=jnp.int32), 1)
+    target = jnp.arange(k, dtype=jnp.int32) + (bits % left.astype(jnp.uint32)).astype(jnp.int32)
+    steps = jnp.arange(k, dtype=jnp.int32)  # step i swaps places i and target[i]
 
     def draw(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         taken, displaced = carry  # displaced[j]: what the swap of step j put into place target[j]
