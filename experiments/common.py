@@ -74,7 +74,10 @@ class Run:
 def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig) -> None:
     """Sets up devices, data and run folder, then runs ``work``; ends with an error's message and a non-zero status."""
     logging.basicConfig(
-        level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[RichHandler(console=console, show_path=False)]
+        level=logging.INFO,
+        format="%(message)s",
+        datefmt="[%X]",
+        handlers=[RichHandler(console=console, show_path=False)],
     )
     for chatty in ("absl", "jax", "orbax", "grain", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -100,7 +103,7 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     folder = config.run_folder or Path("runs") / f"{name}-{data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
     console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-    with open_run(folder, settings_of(config)):
+    with open_run(folder, training_settings(config)):
         yield Run(name, folder, config, splits, started, devices)
 
 
@@ -110,6 +113,13 @@ def settings_of(config: Any) -> dict[str, Any]:
     settings.pop("run_folder", None)
     for place in ("data_dir", "cache_dir"):
         settings.get("data", {}).pop(place, None)
+    return settings
+
+
+def training_settings(config: Any) -> dict[str, Any]:
+    """Those settings that a trained model depends on: a finished run may be judged again on other test episodes."""
+    settings = settings_of(config)
+    settings.pop("evaluate", None)
     return settings
 
 
@@ -153,4 +163,14 @@ def parse(
         raise SystemExit(2) from error
 
 
-__all__ = ["CommonConfig", "Run", "console", "figures", "finish", "parse", "run_experiment", "settings_of"]
+__all__ = [
+    "CommonConfig",
+    "Run",
+    "console",
+    "figures",
+    "finish",
+    "parse",
+    "run_experiment",
+    "settings_of",
+    "training_settings",
+]

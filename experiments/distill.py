@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, settings_of
+from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of
 from experiments.figures import curves_figure, episode_figure
 from experiments.metatrain import training_episode, validation
@@ -99,7 +99,7 @@ def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: 
         validate=validation(run, card, settings.validation_episodes, student=True),
         select="val_accuracy",
         description="distil (few-shot)",
-        settings=settings_of(run.config),
+        settings=training_settings(run.config),
         devices=run.devices,
     )
     model = Model(card, fitted.params["student"], fitted.state)
@@ -140,7 +140,7 @@ def fixed_classes_stage(run: Run, config: DistillConfig, given: Model) -> tuple[
         seed=config.seed,
         folder=run.folder,
         description=f"distil ({config.mode})",
-        settings=settings_of(config),
+        settings=training_settings(config),
         devices=run.devices,
     )
     card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(pool.inputs.shape[1:]), class_names=names)

@@ -11,7 +11,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment

@@ -12,7 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, settings_of
+from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, episode_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
@@ -88,7 +88,7 @@ def metatrain_stage(
         validate=validation(run, card, settings.validation_episodes),
         select="val_accuracy",
         description=f"{what} ({settings.learner.name})",
-        settings=settings_of(config),
+        settings=training_settings(config),
         devices=run.devices,
     )
     model = Model(card, fitted.params, fitted.state)
@@ -99,7 +99,9 @@ def metatrain_stage(
 def validation(run: Run, card: ModelSpec, episodes: int, student: bool = False) -> Any:
     """A callback for ``fit``: accuracy on 1-shot episodes of the validation classes; None where there are too few."""
     pool = run.splits.val
-    columns = EvaluateSettings(ways=(card.way, 5), shots=(1,)).specs(run.splits.protocol, pool) if pool.count.size else []
+    columns = (
+        EvaluateSettings(ways=(card.way, 5), shots=(1,)).specs(run.splits.protocol, pool) if pool.count.size else []
+    )
     if not columns:
         return None
 

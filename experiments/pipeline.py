@@ -78,10 +78,13 @@ def best_teacher(run: Run, models: dict[str, Model]) -> Model:
 
     specs = EvaluateSettings(ways=(5,), shots=(1,)).specs(run.splits.protocol, run.splits.val)
     scores = {
-        row: evaluate_model(run, model, run.splits.val, specs, episodes=1000)["5w1s"].mean for row, model in rows.items()
+        row: evaluate_model(run, model, run.splits.val, specs, episodes=1000)["5w1s"].mean
+        for row, model in rows.items()
     }
     best = max(scores, key=scores.get)
-    console.print(f"teacher: {best} ({', '.join(f'{row} {score:.2f}%' for row, score in scores.items())} on validation)")
+    console.print(
+        f"teacher: {best} ({', '.join(f'{row} {score:.2f}%' for row, score in scores.items())} on validation)"
+    )
     return rows[best]
 
 

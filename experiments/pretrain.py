@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, settings_of
+from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
 from metarep_jax.data import batch_feed, make_augment, with_partners
@@ -23,7 +23,6 @@ from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec, load, save_model
 from metarep_jax.pretrain import collapse_warning, simclr
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Pool
 
 WHITENING_ROWS = 20_000  # training images that the whitening is fitted on; more changes nothing
 
@@ -104,7 +103,7 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
         validate=validate if run.splits.val.count.shape[0] >= 5 else None,
         warn=collapse_warning,
         description="pretrain (SimCLR)",
-        settings=settings_of(config),
+        settings=training_settings(config),
         devices=run.devices,
     )
     model = features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import cattrs
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.distill.classifier import classifier, classifier_encoder
@@ -53,11 +54,12 @@ class Model:
     labels: tuple[Any, ...] = ()
     _compiled: dict[int, Any] = dataclasses.field(default_factory=dict, repr=False)  # by way; adapted models share it
 
-    def embed(self, x: Shaped[Array, "n ..."]) -> Float[Array, "n dim"]:
+    def embed(self, x: Shaped[Array | np.ndarray, "n ..."]) -> Float[Array, "n dim"]:
         """Features of ``x`` [n, h, w, c], uint8 or float in [0, 1]."""
-        return self._embed(self._checked(x))
+        features = _embedder(make_encoder(self.spec.encoder))(self.encoder_params, self._checked(x))
+        return features if self.whitening is None else self.whitening(features)
 
-    def adapt(self, inputs: Shaped[Array, "n ..."], labels: Any) -> Model:
+    def adapt(self, inputs: Shaped[Array | np.ndarray, "n ..."], labels: Any) -> Model:
         """A model for the classes of a few labelled examples.
 
         Args:
@@ -80,7 +82,7 @@ class Model:
         task = adapt(self.params, self.state, support, jax.random.key(0))
         return dataclasses.replace(self, task=task, labels=tuple(names.tolist()))
 
-    def predict(self, x: Shaped[Array, "n ..."]) -> Prediction:
+    def predict(self, x: Shaped[Array | np.ndarray, "n ..."]) -> Prediction:
         """The class of every row of ``x`` [n, h, w, c].
 
         Raises:
@@ -129,11 +131,6 @@ class Model:
         return self._compiled[way]
 
     @cached_property
-    def _embed(self) -> Any:
-        encoder, variables = self.encoder, self.encoder_params
-        return jax.jit(lambda x: encoder.apply(variables, x, running=True))
-
-    @cached_property
     def _logits(self) -> Any:
         model = classifier(self.encoder, len(self.spec.class_names), frozen="frozen" in self.state)
         return jax.jit(lambda x: model.outputs(self.params, self.state, x)[0]["logits"])
@@ -148,6 +145,12 @@ class Model:
         if not (x.dtype == jnp.uint8 or jnp.issubdtype(x.dtype, jnp.floating)):
             raise ValueError(f"this model takes uint8 images in 0–255 or floats in [0, 1], got {x.dtype}")
         return x
+
+
+@lru_cache(maxsize=64)
+def _embedder(encoder: nn.Module) -> Any:
+    """Compiled once an encoder, whichever models share it."""
+    return jax.jit(partial(encoder.apply, running=True))
 
 
 def save_model(folder: Path, model: Model) -> None:
@@ -177,7 +180,7 @@ def load(run_folder: Path | str) -> Model:
         hint = f"; finished models below it: {', '.join(finished)}" if finished else ""
         raise FileNotFoundError(f"{run_folder} holds no finished model{hint}")
     spec = cattrs.structure(json.loads((folder / "spec.json").read_text()), ModelSpec)
-    arrays = load_tree(folder / "arrays")
+    arrays = jax.tree.map(jnp.asarray, load_tree(folder / "arrays"))
     whitening = Whitening(**arrays["whitening"]) if "whitening" in arrays else None
     return Model(spec, arrays["params"], arrays["state"], whitening)
 

@@ -33,7 +33,7 @@ class BenchmarkConfig:
     """Flags that every benchmark has."""
 
     seconds: float = 40.0
-    """Measuring time, divided over the settings and candidates; compilation comes on top."""
+    """Time of the run, compilation included; what is left goes to the settings in equal parts, at least 5 s each."""
     peers: bool = True
     """Also time PyTorch (extra "peers")."""
     devices: int | None = None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 
@@ -59,23 +60,18 @@ def fit_whitening(features: Float[Array, "n dim"], power: float = 0.25, floor: f
 def compute_features(
     embed: Callable[[Array], Array], inputs: Shaped[Array, "n ..."], *, batch: int = 256
 ) -> Float[Array, "n dim"]:
-    """``embed`` of every row, ``batch`` rows at a time in one compiled call."""
+    """``embed`` of every row, ``batch`` rows at a time, always in batches of one size.
+
+    ``embed`` is called once a batch: give a compiled one, and the same object again, and nothing compiles twice.
+    """
     n = inputs.shape[0]
-    starts = jnp.minimum(jnp.arange(0, max(n, 1), batch), max(n - batch, 0))
-
-    @jax.jit
-    def all_rows(inputs: Array) -> Array:
-        size = min(batch, n)
-        blocks = jax.lax.map(lambda start: embed(jax.lax.dynamic_slice_in_dim(inputs, start, size)), starts)
-        whole = jnp.zeros((n, blocks.shape[-1]), blocks.dtype)
-        return jax.lax.fori_loop(
-            0,
-            len(starts),
-            lambda i, whole: jax.lax.dynamic_update_slice_in_dim(whole, blocks[i], starts[i], 0),
-            whole,
-        )
-
-    return all_rows(inputs)
+    size = min(batch, n)
+    if n <= size:
+        return embed(inputs)
+    blocks = [embed(lax.dynamic_slice_in_dim(inputs, start, size)) for start in range(0, n - size + 1, size)]
+    if rest := n % size:
+        blocks.append(embed(lax.dynamic_slice_in_dim(inputs, n - size, size))[size - rest :])
+    return jnp.concatenate(blocks)
 
 
 class Identity(nn.Module):

@@ -104,9 +104,11 @@ def simclr(
     def features(params: Any, state: Any, inputs: Array) -> Array:
         return encoder.apply({"params": params["encoder"], "batch_stats": state["encoder"]}, inputs, running=True)
 
+    compiled = jax.jit(features)
+
     def refresh(params: Any, state: Any, pool: Partnered, key: Array) -> Partnered:
         del key
-        embedded = compute_features(partial(features, params, state), pool.pool.inputs)
+        embedded = compute_features(partial(compiled, params, state), pool.pool.inputs)
         return pool._replace(partner=mutual_neighbours(fit_whitening(embedded)(embedded), k=neighbours))
 
     return Objective(init, loss, features, refresh=refresh) if neighbours else Objective(init, loss, features)
