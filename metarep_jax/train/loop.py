@@ -86,15 +86,9 @@ def fit(
       OSError: when the disk is full; earlier checkpoints are kept.
     """
     folder, devices = Path(folder), local_devices() if devices is None else list(devices)
-    check_batch(config.batch_size, devices, config.accumulate)
-    if feed.size != config.batch_size:
-        raise ValueError(f"the feed gives batches of {feed.size} rows, FitConfig.batch_size is {config.batch_size}")
-    if seed < 0:
-        raise ValueError(f"the seed must not be negative, got {seed}")
+    _check(trainable, feed, config, seed, devices)
     select = select if validate else None
-    seeds, refreshes = tuple(range(seed, seed + config.seeds)), has_refresh(trainable)
-    if refreshes and (config.seeds > 1 or feed.draw is None):
-        raise ValueError("a method that refreshes its pool trains one seed, on a feed whose pool lies on the device")
+    seeds = tuple(range(seed, seed + config.seeds))
     transform, roots = make_optimiser(optimiser, config.steps), roots_of(seeds)
     said = {"optimiser": dataclasses.asdict(optimiser), "fit": dataclasses.asdict(config), "seed": seed}
     with contextlib.ExitStack() as stack:
@@ -129,7 +123,7 @@ def fit(
             validate=validate,
             select=select,
             refresh=partial(_refresh, source, trainable, roots)
-            if isinstance(source, PoolSource) and refreshes
+            if isinstance(source, PoolSource) and has_refresh(trainable)
             else None,
             warn=warn_once_each(warn, log.warning),
             show=stack.enter_context(shown),
@@ -144,6 +138,18 @@ def fit(
     chosen = best or position
     train = jax.tree.map(jnp.asarray, chosen.train)
     return Fitted(_weights(train), train.state, chosen.step, chosen.line)
+
+
+def _check(trainable: Trainable, feed: Feed, config: FitConfig, seed: int, devices: Sequence[Any]) -> None:
+    check_batch(config.batch_size, devices, config.accumulate)
+    if feed.size != config.batch_size:
+        raise ValueError(f"the feed gives batches of {feed.size} rows, FitConfig.batch_size is {config.batch_size}")
+    if feed.draw is None and feed.reader is None:
+        raise ValueError("a feed needs a draw (a pool on the device) or a reader (a stream)")
+    if seed < 0:
+        raise ValueError(f"the seed must not be negative, got {seed}")
+    if has_refresh(trainable) and (config.seeds > 1 or feed.reader is not None):
+        raise ValueError("a method that refreshes its pool trains one seed, on a feed whose pool lies on the device")
 
 
 class _Run(NamedTuple):

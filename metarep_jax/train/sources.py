@@ -20,8 +20,7 @@ def make_source(feed: Feed, devices: Sequence[Any], *, most: int, accumulate: in
     """What the loop takes batches from, for dispatches of at most ``most`` steps."""
     if feed.reader is not None:
         return ReaderSource(feed.reader, devices, most=most, accumulate=accumulate)
-    if feed.draw is None:
-        raise ValueError("a feed needs a draw (a pool on the device) or a reader (a stream)")
+    assert feed.draw is not None  # checked by fit
     return PoolSource(feed.draw, feed.pool, devices, most=most, accumulate=accumulate)
 
 
