@@ -87,10 +87,10 @@ def make_learner(config: MetaStepConfig, setting: Setting) -> MetaLearner:
 def initial_params(learner: MetaLearner, episodes: Episode) -> tuple[Any, Any]:
     """Parameters and state; the head random, so that every product of the step is of numbers that are not zero."""
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), episodes)
-    params, state = learner.init(jax.random.key(0), one)
+    params, state = jax.jit(learner.init)(jax.random.key(0), one)
     kernel = params["head"]["kernel"]
-    random = jax.random.normal(jax.random.key(1), kernel.shape) / len(kernel) ** 0.5
-    return {**params, "head": {**params["head"], "kernel": random}}, state
+    random = np.random.default_rng(1).normal(0, len(kernel) ** -0.5, kernel.shape).astype(np.float32)
+    return {**params, "head": {**params["head"], "kernel": jnp.asarray(random)}}, state
 
 
 def ours(
@@ -168,10 +168,10 @@ def main(config: MetaStepConfig) -> None:
     for column, setting in SETTINGS.items():
         episodes = make_episodes(setting)
         console.print(f"[bold]{column}[/]: {setting}, {setting.gflop:.2f} GFLOP of matrix products", highlight=False)
-        step, *found = ours(config, setting, episodes, devices)
+        step, params, loss, grads = ours(config, setting, episodes, devices)
         candidates[column] = {"ours": step}
         if with_peers:
-            candidates[column] |= torch_peers(config, setting, episodes, *found)
+            candidates[column] |= torch_peers(config, setting, episodes, params, loss, grads)
         candidates[column] |= common.matrix_products(devices, with_peers)
     left = max((config.seconds - time.perf_counter() + started) / len(SETTINGS), LEAST_SECONDS)
     measured = {column: common.alternate(steps, left) for column, steps in candidates.items()}
