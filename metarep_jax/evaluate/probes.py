@@ -24,7 +24,7 @@ def linear_probe(
     """
     mean, deviation = train.mean(0), train.std(0) + 1e-6
     classes = int(max(train_label.max(), test_label.max())) + 1
-    fit = jax.jit(fit_logistic, static_argnames=("classes", "iterations"))
+    fit = jax.jit(fit_logistic, static_argnames=("classes", "l2", "iterations"))
     weights, bias = fit((train - mean) / deviation, train_label, classes, l2=l2, iterations=iterations)
     predicted = jnp.argmax((test - mean) / deviation @ weights + bias, axis=-1)
     return interval(100.0 * np.asarray(predicted == test_label))

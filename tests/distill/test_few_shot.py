@@ -64,9 +64,9 @@ def test_the_gradient_is_that_of_the_mean_loss_over_tasks(episodes):
 
     def mean_loss(params):
         def one(episode):
-            task = student.adapt(params["student"], state, episode.support, None, student.train_context)
+            task = student.adapt(params["student"], state, episode.support, jax.random.key(0), student.train_context)
             shown = student.predict(params["student"], state, task, episode.query.inputs, student.train_context)
-            task = teacher.adapt(*given, episode.support, None, teacher.test_context)
+            task = teacher.adapt(*given, episode.support, jax.random.key(0), teacher.test_context)
             taught = teacher.predict(*given, task, episode.query.inputs, teacher.test_context)
             return loss.apply(params["terms"], shown, taught, episode.query)
 

@@ -96,7 +96,7 @@ def test_padding_does_not_count():
         (lambda: distillation_loss({cross_entropy(): -1.0}), "not be negative, got -1.0"),
         (lambda: soft_targets(0.0), "temperature must be positive, got 0.0"),
         (lambda: LossConfig(temperature=-1.0), "temperature must be positive"),
-        (lambda: LossConfig(cross_entropy=0, soft_targets=0), "every weight is 0"),
+        (lambda: LossConfig(cross_entropy=0.0, soft_targets=0.0), "every weight is 0"),
     ],
 )
 def test_bad_settings_raise(make, message):
