@@ -155,7 +155,7 @@ def parse(
     config: type[Config], description: str | None, default: Config | None = None, args: Sequence[str] | None = None
 ) -> Config:
     """The config from the command line (or ``args``); a value that a config refuses ends with its message."""
-    given = {} if default is None else {"default": default}
+    given: dict[str, Any] = {} if default is None else {"default": default}
     try:
         return tyro.cli(config, description=description, args=args, **given)
     except ValueError as error:

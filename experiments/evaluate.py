@@ -99,7 +99,8 @@ def evaluate_model(
         if ctx.norm == "running" and not model.fixed_way and spec.rotations != "random":
             if once is None:
                 once = feature_pool(model.embed, pool, rotations=spec.rotations == "classes")
-            learner = make_learner(model.spec.learner, Identity(), way=spec.way)
+            identity: Any = Identity()
+            learner = make_learner(model.spec.learner, identity, way=spec.way)
             params = state = {"encoder": {}}
             rows, sampled = once, dataclasses.replace(spec, rotations="none")
         found[spec.name] = few_shot_accuracy(

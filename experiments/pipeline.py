@@ -81,7 +81,7 @@ def best_teacher(run: Run, models: dict[str, Model]) -> Model:
         row: evaluate_model(run, model, run.splits.val, specs, episodes=1000)["5w1s"].mean
         for row, model in rows.items()
     }
-    best = max(scores, key=scores.get)
+    best = max(scores, key=lambda row: scores[row])
     console.print(
         f"teacher: {best} ({', '.join(f'{row} {score:.2f}%' for row, score in scores.items())} on validation)"
     )

@@ -1,6 +1,9 @@
 """Meta-representation learning in JAX: learn features without labels, meta-learn how to adapt them, distil them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metarep_jax.model import load
 
 __all__ = ["load"]
 

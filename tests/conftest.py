@@ -1,6 +1,5 @@
 """What all tests share: eight CPU devices, checked shapes, and compiled functions kept between runs."""
 
-import os
 from pathlib import Path
 
 import jax

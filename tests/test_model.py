@@ -97,5 +97,5 @@ def test_a_learner_with_a_head_refuses_another_number_of_classes():
 
 def test_a_folder_without_a_model_says_where_models_are(tmp_path):
     save_model(tmp_path / "student", learner_model())
-    with pytest.raises(FileNotFoundError, match="holds no finished model; finished models below it: .*student"):
+    with pytest.raises(FileNotFoundError, match=r"holds no finished model; finished models below it: .*student"):
         metarep_jax.load(tmp_path)

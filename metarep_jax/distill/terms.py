@@ -14,7 +14,7 @@ from metarep_jax.types import Examples, Outputs, Term
 
 
 def distillation_loss(terms: dict[Term, float]) -> Term:
-    """The weighted sum of ``terms``, itself a ``Term``: ``distillation_loss({cross_entropy(): 1, soft_targets(4): 0.1})``.
+    """The weighted sum of ``terms``, itself a ``Term``: ``distillation_loss({cross_entropy(): 1.0, hint(): 0.1})``.
 
     Raises:
       ValueError: without terms, or for a negative weight.

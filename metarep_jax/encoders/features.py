@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -32,7 +31,7 @@ class Whitened:
         return self.encoder.init(key, x)
 
     def apply(self, variables: Any, x: Array, *args: Any, **kwargs: Any) -> Any:
-        found = self.encoder.apply(variables, x, *args, **kwargs)
+        found: Any = self.encoder.apply(variables, x, *args, **kwargs)
         if kwargs.get("mutable"):
             return self.whitening(found[0]), found[1]
         return self.whitening(found)

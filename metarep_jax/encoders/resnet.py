@@ -77,7 +77,8 @@ class ResNet(nn.Module):
         if self.stem == "imagenet":
             x = conv(self.width, (7, 7), strides=(2, 2), padding=((3, 3), (3, 3)))(x)
             x = nn.relu(norm()(x, mask, running))
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            around: Any = ((1, 1), (1, 1))  # PyTorch's padding, not SAME, which pads at one side only
+            x = nn.max_pool(x, (3, 3), (2, 2), around)
         else:
             x = nn.relu(norm()(conv(self.width, (3, 3))(x), mask, running))
         for stage, blocks in enumerate(self.stages):

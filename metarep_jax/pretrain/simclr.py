@@ -102,7 +102,9 @@ def simclr(
         return value, (state, metrics)
 
     def features(params: Any, state: Any, inputs: Array) -> Array:
-        return encoder.apply({"params": params["encoder"], "batch_stats": state["encoder"]}, inputs, running=True)
+        variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
+        found: Any = encoder.apply(variables, inputs, running=True)
+        return found
 
     compiled = jax.jit(features)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import distill, evaluate, metatrain, pretrain
-from experiments.common import run_experiment, parse
+from experiments.common import parse, run_experiment
 
 SIZE = 8
 
