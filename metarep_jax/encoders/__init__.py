@@ -67,7 +67,7 @@ def make_encoder(
 
 def split_variables(modules: dict[str, PyTree]) -> tuple[PyTree, PyTree]:
     """Linen variables by module to ``(params, state)`` by module; modules without statistics get ``{}``."""
-    params = {name: variables["params"] for name, variables in modules.items()}
+    params = {name: variables.get("params", {}) for name, variables in modules.items()}
     return params, {name: variables.get("batch_stats", {}) for name, variables in modules.items()}
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from metarep_jax.types import Episode, Examples, Keys, MetaLearner, Metrics, Outputs, batch_axis
 
-TaskLoss = Callable[[Any, Any, Episode, Any], tuple[Array, tuple[Any, Metrics]]]
+TaskLoss = Callable[[Any, Any, Any, Any], tuple[Array, tuple[Any, Metrics]]]
 
 ACCELERATOR_CHUNK = 32  # tasks at once: enough to fill a GPU with 5-way tasks of 28×28 images
 
@@ -68,7 +68,7 @@ def meta_gradient(
 
 def mean_over_tasks(
     task_loss: TaskLoss, chunk: int | None = None
-) -> Callable[[Any, Any, Episode, Any], tuple[Any, Any, Metrics]]:
+) -> Callable[[Any, Any, PyTree, Any], tuple[Any, Any, Metrics]]:
     """The gradient of the mean of ``task_loss`` over a batch of tasks, ``chunk`` tasks at a time.
 
     The chunk changes speed and memory and, beyond rounding, nothing else; it need not divide the number of tasks.
@@ -88,20 +88,20 @@ def mean_over_tasks(
     if chunk is not None and chunk < 1:
         raise ValueError(f"tasks are taken at least 1 at a time, got chunk={chunk}")
 
-    def mean(params: Any, state: Any, episodes: Episode, keys: Any) -> tuple[Any, Any, Metrics]:
+    def mean(params: Any, state: Any, episodes: PyTree, keys: Any) -> tuple[Any, Any, Metrics]:
         tasks = batch_axis(episodes)
         size = min(chunk or (1 if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK), tasks)
 
-        def one(params: Any, episode: Episode, key: Array) -> tuple[Array, PyTree]:
+        def one(params: Any, episode: PyTree, key: Array) -> tuple[Array, PyTree]:
             value, (moved, metrics) = task_loss(params, state, episode, key)
             change = jax.tree.map(jnp.subtract, moved, state)  # a state that stays then stays exactly
             return value / tasks, (change, metrics)
 
-        def sums(params: Any, episodes: Episode, keys: Any) -> tuple[Array, PyTree]:
+        def sums(params: Any, episodes: PyTree, keys: Any) -> tuple[Array, PyTree]:
             values, kept = jax.vmap(one, (None, 0, 0))(params, episodes, keys)
             return values.sum(), jax.tree.map(lambda leaf: leaf.sum(0), kept)
 
-        def gradient(part: tuple[Episode, Any]) -> tuple[Any, PyTree]:
+        def gradient(part: tuple[PyTree, Any]) -> tuple[Any, PyTree]:
             alone = batch_axis(part[0]) == 1
             part = jax.tree.map(lambda leaf: leaf[0], part) if alone else part
             return jax.grad(one if alone else sums, has_aux=True)(params, *part)

@@ -69,7 +69,7 @@ def maml(
         features, moved = encoder.apply(variables, inputs, mask, running, mutable=["batch_stats"])
         return features, moved.get("batch_stats", {})
 
-    def outputs_of(weights: Any, features: Array) -> Array:
+    def outputs_of(weights: Any, features: Array) -> Any:
         return head.apply({"params": weights["head"]}, features)
 
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
