@@ -1,5 +1,6 @@
 """Prepared arrays kept in a folder of the user's, so that a second start is quick. A cache may always be deleted."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -48,7 +49,7 @@ def cached(folder: Path, name: str, key: str, build: Callable[[], Arrays]) -> Ar
     path = folder / f"{name}-{key}.npz"
     if path.is_file():
         try:
-            with np.load(path) as archive:
+            with path.open("rb") as file, np.load(file) as archive:
                 return {member: archive[member] for member in archive.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             log.warning("the cache %s is damaged (%s) and is built again", path, error)
@@ -63,5 +64,6 @@ def cached(folder: Path, name: str, key: str, build: Callable[[], Arrays]) -> Ar
         part.replace(path)
     except OSError as error:
         log.warning("the cache %s cannot be written (%s); the next start prepares the data again", path, error)
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return arrays

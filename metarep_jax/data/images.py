@@ -59,7 +59,7 @@ def decode_all(
       ValueError: for an image that cannot be read, or whose size or channels differ (names it and the first), and
         for more pixels than the machine's memory holds.
     """
-    first = label_of(files, rows[0], what)
+    first = label_of(files[rows[0]], rows[0], what)
     form = form_of(files[rows[0]], first, size, channels)
     need, memory = len(rows) * form.size**2 * form.channels, _memory()
     if need > memory:
@@ -71,7 +71,8 @@ def decode_all(
 
     def work(start: int) -> int:
         for place in range(start, min(start + BLOCK, len(rows))):
-            images[place] = decode(files[rows[place]], label_of(files, rows[place], what), form, first)
+            file = files[rows[place]]
+            images[place] = decode(file, label_of(file, rows[place], what), form, first)
         return min(BLOCK, len(rows) - start)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -125,9 +126,8 @@ def decode(file: Encoded, label: str, form: Form, first: str = "the first image"
     return np.asarray(turned).reshape(form.size, form.size, form.channels)
 
 
-def label_of(files: Sequence[Encoded], row: int, what: str) -> str:
+def label_of(file: Encoded, row: int, what: str) -> str:
     """How messages name an image: its path, or its number in a data set."""
-    file = files[row]
     return str(file) if isinstance(file, Path) else f"image {row} of {what}"
 
 
@@ -152,6 +152,6 @@ def _unreadable(label: str, error: BaseException) -> ValueError:
 
 def _memory() -> float:
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # not on this platform
         return float("inf")

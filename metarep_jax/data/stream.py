@@ -72,7 +72,8 @@ class GrainReader:
 
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's worker processes ask for absl's flags, which tyro does not parse
-        numbers = grain.MapDataset.range(rows).shuffle(seed=seed).repeat(None)
+        endless = 2**60 // rows  # epochs; Grain's own endless repetition overflows in batches of one
+        numbers = grain.MapDataset.range(rows).shuffle(seed=seed).repeat(endless)
         batches = numbers.batch(size).map(partial(_part, own=own)).map(load)
         reading = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
         workers_ = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
@@ -123,9 +124,10 @@ def _part(rows: Int[np.ndarray, " n"], own: slice) -> Int[np.ndarray, " m"]:
 
 
 def _load(index: Int[np.ndarray, " n"], records: Records, rows: np.ndarray, label: np.ndarray, form: Form) -> Batch:
-    images = [
-        decode(records.files[row], label_of(records.files, row, records.what), form) for row in rows[index].tolist()
-    ]
+    images = []
+    for row in rows[index].tolist():
+        file = records.files[row]
+        images.append(decode(file, label_of(file, row, records.what), form))
     return {"inputs": np.stack(images), "index": index.astype(np.int32), "label": label[index]}
 
 

@@ -122,7 +122,7 @@ def image_and_label(builder: Any, name: str) -> tuple[str, str]:
     """The names of the image feature and of the class label."""
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     supervised = builder.info.supervised_keys
     image, label = supervised if supervised and len(supervised) == 2 else ("image", "label")
     if (

@@ -1,0 +1,132 @@
+"""Streams through Grain: the same batches for any number of processes, and exact continuation."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from metarep_jax.data import DataConfig, batch_feed, load_splits, stream_feed
+
+SIZE = 4
+
+
+@pytest.fixture
+def streamed(image_folder):
+    """A function of the number of workers: splits of a folder that is streamed."""
+    return lambda workers=0, **changed: load_splits(
+        DataConfig(
+            name="folder",
+            data_dir=image_folder,
+            cache_dir=image_folder.parent / "cache",
+            stream=True,
+            workers=workers,
+            **changed,
+        )
+    )
+
+
+def take(reader, count):
+    return [next(reader) for _ in range(count)]
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_an_epoch_shows_every_training_image_once_with_its_label(streamed):
+    splits = streamed(per_class=2)
+    total = sum(3 + int(name[-1]) for name in splits.class_names["train"])
+    feed = stream_feed(splits, 1)
+    assert feed.draw is None
+    batches = take(feed.reader, 2 * total)
+    feed.reader.close()
+    for epoch in (batches[:total], batches[total:]):
+        assert sorted(int(batch["index"][0]) for batch in epoch) == list(range(total))
+    for batch in batches:
+        name = splits.class_names["train"][batch["label"][0]]
+        assert 0 <= int(batch["inputs"][0, 0, 0, 0]) - 20 * int(name[-1]) < 3 + int(name[-1])
+    assert int(splits.train.count.max()) == 2
+    assert {key: (leaf.shape[1:], leaf.dtype) for key, leaf in batches[0].items()} == {
+        key: (leaf.shape[1:], leaf.dtype)
+        for key, leaf in batch_feed(splits.train, 1).draw(splits.train, jax.random.key(0), 0, 0, 1).items()
+    }
+
+
+def test_worker_processes_give_the_same_batches_and_go_on_exactly_where_they_were(streamed):
+    alone = stream_feed(streamed(0), SIZE, seed=3).reader
+    expected = take(alone, 12)
+    alone.close()
+    reader = stream_feed(streamed(2), SIZE, seed=3).reader
+    try:
+        assert_same(take(reader, 5), expected[:5])
+        position = reader.get_state()
+        assert_same(take(reader, 4), expected[5:9])
+    finally:
+        reader.close()
+    later = stream_feed(streamed(2), SIZE, seed=3).reader
+    try:
+        later.set_state(position)
+        assert_same(take(later, 4), expected[5:9])
+        later.set_state(position)
+        assert_same(take(later, 7), expected[5:12])
+    finally:
+        later.close()
+
+
+def test_a_position_in_this_process_is_restored_exactly_too(streamed):
+    reader = stream_feed(streamed(), SIZE).reader
+    take(reader, 3)
+    position = reader.get_state()
+    expected = take(reader, 9)
+    reader.set_state(position)
+    assert_same(take(reader, 9), expected)
+    other = stream_feed(streamed(), SIZE).reader
+    other.set_state(position)
+    assert_same(take(other, 9), expected)
+
+
+def test_processes_read_their_parts_of_the_same_global_batch(streamed):
+    splits = streamed()
+    whole = take(stream_feed(splits, SIZE).reader, 3)
+    parts = [take(stream_feed(splits, SIZE, process=p, processes=2).reader, 3) for p in range(2)]
+    assert_same([jax.tree.map(lambda a, b: np.concatenate([a, b]), *pair) for pair in zip(*parts)], whole)
+
+
+def test_a_position_in_another_stream_is_refused(streamed):
+    splits = streamed()
+    reader = stream_feed(splits, SIZE).reader
+    position = reader.get_state()
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        stream_feed(splits, SIZE, seed=1).reader.set_state(position)
+    assert json.loads(position)["of"]["size"] == SIZE
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_image_that_cannot_be_read_is_named_while_streaming(streamed, image_folder, workers):
+    splits = streamed(workers, per_class=1)
+    for file in image_folder.rglob("*.png"):
+        file.write_bytes(b"no image")
+    reader = stream_feed(splits, SIZE).reader
+    try:
+        with pytest.raises(Exception, match=r"\.png cannot be read as an image"):
+            next(reader)
+    finally:
+        reader.close()
+
+
+def test_what_cannot_be_streamed_is_refused(streamed, tmp_path):
+    with pytest.raises(ValueError, match="3 processes"):
+        stream_feed(streamed(), SIZE, process=0, processes=3)
+    with pytest.raises(ValueError, match="fits in memory"):
+        stream_feed(load_splits(DataConfig(cache_dir=tmp_path)), SIZE)
+
+
+def test_mixed_sizes_met_while_streaming_are_refused_by_name(streamed, image_folder):
+    splits = streamed(per_class=1)
+    for file in image_folder.rglob("*.png"):
+        Image.new("L", (7, 7)).save(file)
+    with pytest.raises(Exception, match=r"\.png 7×7; give data\.image_size"):
+        next(stream_feed(splits, SIZE).reader)
