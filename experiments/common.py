@@ -97,8 +97,8 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     data = config.data
     if data.data_dir is None and os.environ.get("METAREP_DATA"):
         data = dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
-    with console.status(f"reading {data.name}"):
-        splits = load_splits(data)
+    with console.status(f"reading {data.name}") as status:
+        splits = load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
     devices = local_devices(config.devices)
     folder = config.run_folder or Path("runs") / f"{name}-{data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))

@@ -90,7 +90,7 @@ def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: 
         train = dataclasses.replace(train, steps=epochs.steps)
     card = ModelSpec("learner", settings.student, settings.learner, teacher.spec.shape, way=way)
     fitted = fit(
-        distil_few_shot(student, teacher.learner(way), teacher.params, teacher.state, make_loss(settings.loss)),
+        distil_few_shot(student, teacher.learner(way), teacher.params, teacher.learner_state, make_loss(settings.loss)),
         augmented_feed(episode_feed(pool, spec, train.batch_size), make_augment(settings.augment)),
         optimiser=settings.optimiser,
         config=train,

@@ -83,9 +83,18 @@ class EvaluateConfig(CommonConfig):
 
 
 def evaluate_model(
-    run: Run, model: Model, pool: Pool, specs: list[EpisodeSpec], *, episodes: int, mode: NormMode | None = None
+    run: Run,
+    model: Model,
+    pool: Pool,
+    specs: list[EpisodeSpec],
+    *,
+    episodes: int,
+    mode: NormMode | None = None,
+    inner_steps: int | None = None,
 ) -> dict[str, Interval]:
     """Accuracy in % by column. Columns that a learner with a head of its own cannot take are left out.
+
+    Batch norm uses the statistics that ``mode`` names, or the protocol, or else the learner.
 
     Under running statistics features do not depend on the task, so those of the whole pool are computed once.
     """
@@ -94,8 +103,10 @@ def evaluate_model(
         if model.fixed_way and spec.way != model.spec.way:
             continue
         check_episode_spec(pool, spec, run.splits.class_names["test"], "test")
-        learner, params, state, rows, sampled = model.learner(spec.way), model.params, model.state, pool, spec
-        ctx = learner.test_context if mode is None else dataclasses.replace(learner.test_context, norm=mode)
+        learner, params, state = model.learner(spec.way), model.params, model.learner_state
+        rows, sampled = pool, spec
+        norm = mode or run.splits.protocol.norm or learner.test_context.norm
+        ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=inner_steps)
         if ctx.norm == "running" and not model.fixed_way and spec.rotations != "random":
             if once is None:
                 once = feature_pool(model.embed, pool, rotations=spec.rotations == "classes")
@@ -109,7 +120,13 @@ def evaluate_model(
     return found
 
 
-def cells_of(run: Run, models: dict[str, Model], settings: EvaluateSettings, modes: bool = False) -> dict[str, Any]:
+def cells_of(
+    run: Run,
+    models: dict[str, Model],
+    settings: EvaluateSettings,
+    modes: bool = False,
+    inner_steps: int | None = None,
+) -> dict[str, Any]:
     """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it."""
     pool, protocol = run.splits.test, run.splits.protocol
     specs = settings.specs(protocol, pool)
@@ -118,16 +135,18 @@ def cells_of(run: Run, models: dict[str, Model], settings: EvaluateSettings, mod
     cells = {}
     for row, model in models.items():
         with console.status(f"evaluating {row} on {episodes} episodes a column"):
-            found = evaluate_model(run, model, pool, specs, episodes=episodes)
+            found = evaluate_model(run, model, pool, specs, episodes=episodes, inner_steps=inner_steps)
         cells[row] = {column: value.cell() for column, value in found.items()}
         if not modes:
             continue
-        own = model.learner(specs[0].way).test_context.norm
+        own = protocol.norm or model.learner(specs[0].way).test_context.norm
         for mode in MODES:
             if mode == own or model.spec.encoder.norm != "batch":
                 continue
             with console.status(f"evaluating {row}, {mode} statistics, on {settings.mode_episodes} episodes a column"):
-                found = evaluate_model(run, model, pool, judged, episodes=settings.mode_episodes, mode=mode)
+                found = evaluate_model(
+                    run, model, pool, judged, episodes=settings.mode_episodes, mode=mode, inner_steps=inner_steps
+                )
             cells[f"{row} ({mode})"] = {column: value.cell() for column, value in found.items()}
     return cells
 
@@ -172,7 +191,7 @@ def work(run: Run) -> None:
         )
     cells = {}
     if model.spec.kind == "learner":
-        cells |= cells_of(run, {"model": model}, config.evaluate, modes=True)
+        cells |= cells_of(run, {"model": model}, config.evaluate, modes=True, inner_steps=config.inner_steps)
     for row, learner in BASELINES.items():
         cells |= cells_of(run, {row: frozen(model, learner)}, config.evaluate)
     cells |= probe_cells(run, model)

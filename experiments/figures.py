@@ -19,7 +19,8 @@ def views_figure(run: Run, preset: str) -> Path:
     """Training images beside augmented views of them."""
     rows = np.asarray(jax.random.choice(run.key(4), run.splits.train.label.shape[0], (8,), replace=False))
     images = run.splits.train.inputs[rows]
-    views = [make_augment(preset)(jax.random.split(run.key(5 + view), 8), images) for view in range(6)]
+    augment = jax.jit(make_augment(preset))
+    views = [augment(jax.random.split(run.key(5 + view), 8), images) for view in range(6)]
     path = _folder(run) / "views.png"
     figures.save_views(path, np.asarray(images), np.stack(views, axis=1))
     return path
@@ -28,7 +29,9 @@ def views_figure(run: Run, preset: str) -> Path:
 def episode_figure(run: Run, spec: EpisodeSpec) -> Path:
     """One training episode."""
     path = _folder(run) / "episode.png"
-    figures.save_episode(path, jax.device_get(sample_episodes(run.key(6), run.splits.train, spec)))
+    figures.save_episode(
+        path, jax.device_get(jax.jit(sample_episodes, static_argnames="spec")(run.key(6), run.splits.train, spec))
+    )
     return path
 
 

@@ -147,24 +147,25 @@ OMNIGLOT = dataclasses.replace(
     data=DataConfig(name="omniglot", protocol="vinyals-no-rotations"),
     pretrain=PretrainSettings(
         neighbours=5,
-        train=FitConfig(steps=7000, batch_size=256, validate_every=1000),
+        neighbours_after=3000,
+        train=FitConfig(steps=9000, batch_size=256, validate_every=3000, refresh_every=1000),
     ),
     meta=dataclasses.replace(
         GLYPHS.meta,
         episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
-        train=FitConfig(steps=4000, batch_size=2, validate_every=500),
+        train=FitConfig(steps=5000, batch_size=2, validate_every=1000),
     ),
     second=MetatrainSettings(
         learner=LearnerConfig(name="maml", inner_lr=0.4, inner_steps=1, test_steps=3),
         episode=EpisodeSpec(way=5, shot=1, query=1, rotations="random"),
-        train=FitConfig(steps=3000, batch_size=32, validate_every=500),
+        train=FitConfig(steps=3000, batch_size=32, validate_every=1000),
     ),
     with_second=True,
     distill=DistillSettings(
-        student=EncoderConfig(width=18),
+        student=EncoderConfig(width=20),
         episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
         augment="glyph",
-        train=FitConfig(steps=4000, batch_size=2, validate_every=500),
+        train=FitConfig(steps=8000, batch_size=2, validate_every=1000),
     ),
 )
 CLASSIC = PipelineConfig(

@@ -16,13 +16,14 @@ import jax
 from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
-from metarep_jax.data import batch_feed, make_augment, with_partners
+from metarep_jax.data import batch_feed, make_augment, stream_reader, with_partners
 from metarep_jax.encoders import encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec, load, save_model
 from metarep_jax.pretrain import collapse_warning, simclr
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
+from metarep_jax.types import Feed
 
 WHITENING_ROWS = 20_000  # training images that the whitening is fitted on; more changes nothing
 
@@ -68,8 +69,9 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
     if (folder / "model" / "spec.json").is_file():
         console.print(f"pretrained features are in {folder} already")
         return load(folder)
-    config, pool = run.config, run.splits.train
-    train = with_epochs(settings.train, settings.epochs, pool.label.shape[0])
+    config = run.config
+    feed, rows = training_feed(run, settings)
+    train = with_epochs(settings.train, settings.epochs, rows)
     encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
     objective = simclr(
         encoder,
@@ -91,11 +93,7 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
 
     fitted = fit(
         pretraining(objective),
-        batch_feed(
-            with_partners(pool, settings.neighbours) if settings.neighbours else pool,
-            train.batch_size,
-            rotations=settings.rotations,
-        ),
+        feed,
         optimiser=settings.optimiser,
         config=train,
         seed=config.seed,
@@ -109,6 +107,20 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
     model = features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
     save_model(folder, model)
     return model
+
+
+def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
+    """Batches of the training images, from the pool on the device or streamed from the disk, and images an epoch."""
+    pool, size = run.splits.train, settings.train.batch_size
+    if run.splits.config.stream:
+        if settings.neighbours or settings.rotations:
+            raise ValueError(
+                "neighbours and rotations need the images on the device; leave out --data.stream, or these"
+            )
+        reader = stream_reader(run.splits, size, seed=run.config.seed)
+        return Feed(size, None, reader=reader), reader.rows
+    partnered = with_partners(pool, settings.neighbours) if settings.neighbours else pool
+    return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
 
 
 def features_model(run: Run, variables: Any, whiten: float) -> Model:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.distill.classifier import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
-from metarep_jax.encoders.features import Whitened, Whitening
+from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.train.trees import load_tree, save_tree
 from metarep_jax.types import Examples, MetaLearner
@@ -79,7 +79,7 @@ class Model:
             raise ValueError(f"this learner was trained for {self.spec.way} classes, got examples of {len(names)}")
         support = Examples(inputs, jnp.asarray(index, jnp.int32))
         adapt, _ = self._functions(len(names))
-        task = adapt(self.params, self.state, support, jax.random.key(0))
+        task = adapt(self.params, self.learner_state, support, jax.random.key(0))
         return dataclasses.replace(self, task=task, labels=tuple(names.tolist()))
 
     def predict(self, x: Shaped[Array | np.ndarray, "n ..."]) -> Prediction:
@@ -96,7 +96,7 @@ class Model:
             raise ValueError("call adapt(inputs, labels) with a few labelled examples before predict")
         else:
             _, predict = self._functions(len(self.labels))
-            logits = predict(self.params, self.state, self.task, x)["logits"]
+            logits = predict(self.params, self.learner_state, self.task, x)["logits"]
             names = self.labels
         return Prediction(np.asarray(names)[np.asarray(logits.argmax(-1))], jax.nn.softmax(logits))
 
@@ -120,7 +120,14 @@ class Model:
     def encoder(self) -> Any:
         """The encoder, its features whitened where the model has a whitening."""
         encoder = make_encoder(self.spec.encoder, adapted=self.fixed_way)
-        return encoder if self.whitening is None else Whitened(encoder, self.whitening)
+        return encoder if self.whitening is None else Whitened(encoder)
+
+    @property
+    def learner_state(self) -> Any:
+        """The state that ``learner``'s functions take: with the whitening, where the model has one."""
+        if self.whitening is None:
+            return self.state
+        return {**self.state, "encoder": whitened_stats(self.state["encoder"], self.whitening)}
 
     def _functions(self, way: int) -> Any:
         if way not in self._compiled:
@@ -183,4 +190,3 @@ def load(run_folder: Path | str) -> Model:
     arrays = jax.tree.map(jnp.asarray, load_tree(folder / "arrays"))
     whitening = Whitening(**arrays["whitening"]) if "whitening" in arrays else None
     return Model(spec, arrays["params"], arrays["state"], whitening)
-

@@ -20,21 +20,29 @@ class Whitening(NamedTuple):
         return (features - self.mean) @ self.matrix
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Whitened:
-    """An encoder whose features are whitened; ``init`` and ``apply`` as a Linen encoder's, with its variables."""
+    """An encoder whose features are whitened: ``apply`` as a Linen encoder's, ``batch_stats`` from ``whitened_stats``.
+
+    The whitening is data, so that what is compiled for one serves for another.
+    """
 
     encoder: nn.Module
-    whitening: Whitening
-
-    def init(self, key: Array, x: Array) -> Any:
-        return self.encoder.init(key, x)
 
     def apply(self, variables: Any, x: Array, *args: Any, **kwargs: Any) -> Any:
-        found: Any = self.encoder.apply(variables, x, *args, **kwargs)
-        if kwargs.get("mutable"):
-            return self.whitening(found[0]), found[1]
-        return self.whitening(found)
+        """As the encoder's own; statistics that move come back beside the whitening."""
+        stats = variables["batch_stats"]
+        inner = {"params": variables["params"], "batch_stats": stats["encoder"]}
+        found = self.encoder.apply(inner, x, *args, **kwargs)
+        if not kwargs.get("mutable"):
+            return stats["whitening"](found)
+        moved = {"encoder": found[1].get("batch_stats", {}), "whitening": stats["whitening"]}
+        return stats["whitening"](found[0]), {"batch_stats": moved}
+
+
+def whitened_stats(stats: Any, whitening: Whitening) -> dict[str, Any]:
+    """An encoder's ``batch_stats`` with the whitening beside them, as ``Whitened`` takes them."""
+    return {"encoder": stats, "whitening": whitening}
 
 
 def fit_whitening(features: Float[Array, "n dim"], power: float = 0.25, floor: float = 1e-4) -> Whitening:
