@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Key
 
 Augment = Callable[[Array, Array], Array]  # (keys [n], images [n, h, w, c] in [0, 1]) -> views of the same shape
@@ -48,14 +49,16 @@ def warp(
         h, w = images.shape[1:3]
         rows, columns = control_weights(h, smoothness), control_weights(w, smoothness)
 
-        def draw(key: Array) -> tuple[Array, Array]:
-            affine_key, elastic_key = jax.random.split(key)
-            drawn = jnp.array(most) * jax.random.uniform(affine_key, (6,), minval=-1.0, maxval=1.0)
-            return drawn, jax.random.normal(elastic_key, (2, rows.shape[1], columns.shape[1]))
+        shape = (2, rows.shape[1], columns.shape[1])
 
-        drawn, noise = jax.vmap(draw)(keys)
-        y, x = _affine(drawn, h, w)
+        def draw(key: Array) -> Array:  # all of an image's numbers at once: drawing is what compiles slowly
+            least = jnp.nextafter(jnp.float32(-1.0), jnp.float32(0.0))
+            return jax.random.uniform(key, (6 + (math.prod(shape) if elastic else 0),), minval=least, maxval=1.0)
+
+        drawn = jax.vmap(draw)(keys)
+        y, x = _affine(jnp.array(most) * drawn[:, :6], h, w)
         if elastic:
+            noise = math.sqrt(2) * lax.erf_inv(drawn[:, 6:]).reshape(-1, *shape)  # uniform to normal
             field = elastic * jnp.einsum("ha,nkab,wb->knhw", rows, noise, columns)
             y, x = y + h * field[0], x + w * field[1]
         return resample(images, y, x)
@@ -96,9 +99,10 @@ def _affine(drawn: Float[Array, "n 6"], h: int, w: int) -> tuple[Float[Array, "n
 
 
 def control_weights(length: int, smoothness: float) -> Float[Array, "length points"]:
-    """Weights of control points at each pixel: Gaussian, one standard deviation apart, their squares adding up to 1."""
-    points = math.ceil(1 / smoothness) + 3
-    centres = (jnp.arange(points) - (points - 1) / 2) * smoothness
+    """Weights of control points at each pixel: Gaussian, 1.5 deviations apart, their squares adding up to 1."""
+    apart = 1.5 * smoothness
+    points = math.ceil(1 / apart) + 3
+    centres = (jnp.arange(points) - (points - 1) / 2) * apart
     pixels = (jnp.arange(length) + 0.5) / length - 0.5
     weights = jnp.exp(-0.5 * ((pixels[:, None] - centres) / smoothness) ** 2)
     return weights / jnp.linalg.norm(weights, axis=1, keepdims=True)

@@ -1,0 +1,141 @@
+"""Augmentation: identities, exact flips, ranges, and views that depend on their own key only."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarep_jax.data import augment
+from metarep_jax.data.warp import resample, warp
+
+close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+KEYS = jax.random.split(jax.random.key(0), 6)
+IMAGES = jax.random.uniform(jax.random.key(1), (6, 12, 10, 3))
+IDENTITIES = {
+    "warp": warp(),
+    "crop of everything": augment.random_resized_crop((1.0, 1.0), (1.0, 1.0)),
+    "flip never": augment.flip(0.0),
+    "jitter of nothing": augment.colour_jitter(0.0, 0.0, 0.0, 0.0),
+    "greyscale never": augment.greyscale(0.0),
+    "narrowest blur": augment.blur((1e-3, 1e-3), probability=1.0),
+    "erasing never": augment.erasing(probability=0.0),
+    "no steps": augment.compose(),
+}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_identity_settings_give_the_image(name):
+    close(IDENTITIES[name](KEYS, IMAGES), IMAGES)
+
+
+@pytest.mark.parametrize("name", augment.PRESETS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_depends_on_its_own_key_and_image_only(name, channels):
+    views = jax.jit(augment.make_augment(name))
+    images = (255 * IMAGES[..., :channels]).astype(jnp.uint8)
+    together = views(KEYS, images)
+    assert together.shape == images.shape
+    assert together.dtype == jnp.float32
+    assert together.min() >= 0
+    assert together.max() <= 1 + 1e-5
+    order = jnp.array([4, 0, 2])
+    close(views(KEYS[order], images[order]), together[order])
+    if name != "none":
+        assert jnp.abs(views(KEYS[::-1], images) - together).max() > 0.05
+
+
+def test_none_only_converts():
+    close(augment.make_augment("none")(KEYS, jnp.full((6, 2, 2, 1), 51, jnp.uint8)), 0.2)
+
+
+def test_an_unknown_name_lists_those_that_exist():
+    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, simclr, crop-flip"):
+        augment.make_augment("mixup")
+
+
+def test_flips_are_exact_and_happen_half_of_the_time():
+    keys = jax.random.split(jax.random.key(2), 2000)
+    images = jnp.broadcast_to(IMAGES[:1], (2000, *IMAGES.shape[1:]))
+    flipped = augment.flip()(keys, images)
+    mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
+    assert (mirrored | (flipped == images).all((1, 2, 3))).all()
+    assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / 2000**0.5
+
+
+def test_a_quarter_turn_is_exact():
+    square = IMAGES[:, :10]
+    y, x = jnp.meshgrid(jnp.arange(10.0), jnp.arange(10.0), indexing="ij")
+    turned = resample(square, jnp.broadcast_to(x, (6, 10, 10)), jnp.broadcast_to(9 - y, (6, 10, 10)))
+    close(turned, jnp.rot90(square, axes=(1, 2)))
+
+
+def test_resampling_is_linear_between_pixels_and_zero_outside():
+    ramp = jnp.arange(4.0)[None, :, None, None] + 10 * jnp.arange(5.0)[None, None, :, None]
+    y, x = jnp.array([[[0.25, 2.5, -0.5, -7.0, 3.5]]]), jnp.array([[[1.5, 3.75, 2.0, 1.0, 4.5]]])
+    close(resample(ramp, y, x)[0, 0, :, 0], [15.25, 40.0, 10.0, 0.0, 43 / 4])
+
+
+def test_translation_moves_the_image_by_whole_pixels_where_the_shift_is_whole():
+    at = jnp.arange(8.0)
+    y, x = jnp.meshgrid(at + 2, at - 1, indexing="ij")
+    image = IMAGES[:1, :8, :8]
+    moved = resample(image, y[None], x[None])
+    close(moved[:, :6, 1:], image[:, 2:, :7])
+    close(moved[:, 6:], 0)
+
+
+def test_the_elastic_displacement_has_the_stated_standard_deviation_everywhere():
+    size, strength = 24, 0.04
+    keys = jax.random.split(jax.random.key(3), 3000)
+    ramp = jnp.broadcast_to(jnp.arange(size, dtype=jnp.float32)[:, None, None] / size, (3000, size, size, 1))
+    middle = warp(elastic=strength)(keys, ramp)[:, 6:18, 6:18, 0] - ramp[:, 6:18, 6:18, 0]
+    np.testing.assert_allclose(middle.std(0), strength, rtol=0.08)
+    np.testing.assert_allclose(middle.mean(0), 0, atol=4 * strength / 3000**0.5)
+
+
+def test_grey_images_have_no_colour_and_keep_their_brightness():
+    grey = augment.greyscale(1.0)(KEYS, IMAGES)
+    close(grey[..., 0], grey[..., 2])
+    close(grey[..., 0], IMAGES @ jnp.array([0.299, 0.587, 0.114]))
+
+
+def test_hue_turns_leave_grey_alone_and_whole_turns_leave_all_colours():
+    close(jnp.ones(3) @ augment._hue_rotation(jnp.float32(1.0)), 1)
+    close(augment._hue_rotation(jnp.float32(2 * jnp.pi)), jnp.eye(3))
+
+
+def test_blur_keeps_constant_images_and_spreads_a_point_symmetrically():
+    blur = augment.blur((1.0, 1.0), size=0.5, probability=1.0)
+    close(blur(KEYS, jnp.full_like(IMAGES, 0.3)), 0.3)
+    point = jnp.zeros((6, 11, 11, 1)).at[:, 5, 5].set(1.0)
+    spread = blur(KEYS, point)
+    close(spread, spread[:, ::-1])
+    close(spread, spread.transpose(0, 2, 1, 3))
+    close(spread[:, 5, 6] / spread[:, 5, 5], jnp.exp(-0.5))
+
+
+def test_erasing_clears_a_rectangle_of_the_stated_area():
+    keys = jax.random.split(jax.random.key(4), 200)
+    erased = augment.erasing((0.1, 0.2), (0.5, 2.0), probability=1.0)(keys, jnp.ones((200, 40, 40, 1)))[..., 0] == 0
+    area = erased.mean((1, 2))
+    assert (area > 0.07).all()
+    assert (area < 0.23).all()
+    box = erased.any(2)[:, :, None] & erased.any(1)[:, None]
+    np.testing.assert_array_equal(box, erased)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: warp(rotation=-1.0), "rotation must not be negative"),
+        (lambda: warp(smoothness=0.0), "smoothness must be positive"),
+        (lambda: augment.flip(1.5), r"probability lies in \[0, 1\]"),
+        (lambda: augment.random_resized_crop((0.0, 1.0)), "scale must be an increasing pair"),
+        (lambda: augment.random_resized_crop(ratio=(2.0, 1.0)), "ratio must be an increasing pair"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
