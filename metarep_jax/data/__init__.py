@@ -6,7 +6,7 @@ from metarep_jax.data.feeds import augmented_feed, batch_feed, episode_feed
 from metarep_jax.data.pools import pool_of_arrays, with_partners
 from metarep_jax.data.protocols import Protocol, find_protocol
 from metarep_jax.data.splits import DataConfig, Splits, load_splits
-from metarep_jax.data.stream import stream_feed
+from metarep_jax.data.stream import stream_reader
 
 __all__ = [
     "DataConfig",
@@ -21,6 +21,6 @@ __all__ = [
     "make_augment",
     "pool_of_arrays",
     "sample_episodes",
-    "stream_feed",
+    "stream_reader",
     "with_partners",
 ]

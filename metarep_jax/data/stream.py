@@ -14,16 +14,15 @@ from jaxtyping import Int
 from metarep_jax.data.images import Form, decode, label_of
 from metarep_jax.data.records import Records
 from metarep_jax.data.splits import Splits, list_records
-from metarep_jax.types import Feed
 
 Batch = dict[str, np.ndarray]
 AHEAD = 2  # batches that each process decodes or holds ready; Pillow lets threads work side by side
 
 
-def stream_feed(
+def stream_reader(
     splits: Splits, size: int, *, seed: int = 0, process: int | None = None, processes: int | None = None
-) -> Feed:
-    """Batches of all training images of the data that ``splits`` was loaded from, without holding them in memory.
+) -> "GrainReader":
+    """A reader of all training images of the data that ``splits`` was loaded from, for ``Feed(size, None, reader=…)``.
 
     Batches are dicts as those of ``batch_feed``: ``inputs`` uint8, ``index`` among the training images, ``label``.
     Each epoch is a new order of all images. The global batch of a step is the same however many processes and reading
@@ -37,7 +36,7 @@ def stream_feed(
       process, processes: this process's number and how many there are; default: JAX's.
 
     Raises:
-      ValueError: for data that are not read from encoded images, a size that the processes do not divide, or no images.
+      ValueError: for data that fit in memory, a size that the processes do not divide, or no training images.
     """
     process = jax.process_index() if process is None else process
     processes = jax.process_count() if processes is None else processes
@@ -56,11 +55,11 @@ def stream_feed(
     each = size // processes
     own = slice(process * each, (process + 1) * each)
     load = partial(_load, records=records, rows=rows, label=label[rows].astype(np.int32), form=form)
-    return Feed(size, None, reader=GrainReader(load, len(rows), size, own, seed, splits.config.workers, records.key))
+    return GrainReader(load, len(rows), size, own, seed, splits.config.workers, records.key)
 
 
 class GrainReader:
-    """An endless iterator of batches whose position can be saved: a ``types.Reader``.
+    """An endless iterator of batches whose position can be saved: a ``types.Reader``. ``rows`` counts an epoch's.
 
     Grain shuffles the rows' numbers, cuts them into batches, and has them loaded by threads or processes, ahead of
     their use.
@@ -79,6 +78,7 @@ class GrainReader:
         workers_ = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
         self._dataset = batches.to_iter_dataset(reading).mp_prefetch(workers_)
         self._made_of = {"rows": rows, "size": size, "seed": seed, "workers": workers, "data": key}
+        self.rows = rows  # of an epoch, over all processes
         self._iterator: Any = None
         atexit.register(_close, weakref.ref(self))  # worker processes must end before the interpreter does
 

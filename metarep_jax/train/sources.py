@@ -142,10 +142,11 @@ class ReaderSource:
         self._reader.set_state(position)
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and the reader's worker processes where it has some."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
+        getattr(self._reader, "close", lambda: None)()
 
     def _read_ahead(self) -> None:
         try:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarep_jax.data import DataConfig, batch_feed, load_splits, stream_feed
+from metarep_jax.data import DataConfig, batch_feed, load_splits, stream_reader
 
 SIZE = 4
 
@@ -39,10 +39,10 @@ def assert_same(one, other):
 def test_an_epoch_shows_every_training_image_once_with_its_label(streamed):
     splits = streamed(per_class=2)
     total = sum(3 + int(name[-1]) for name in splits.class_names["train"])
-    feed = stream_feed(splits, 1)
-    assert feed.draw is None
-    batches = take(feed.reader, 2 * total)
-    feed.reader.close()
+    reader = stream_reader(splits, 1)
+    assert reader.rows == total
+    batches = take(reader, 2 * total)
+    reader.close()
     for epoch in (batches[:total], batches[total:]):
         assert sorted(int(batch["index"][0]) for batch in epoch) == list(range(total))
     for batch in batches:
@@ -56,17 +56,17 @@ def test_an_epoch_shows_every_training_image_once_with_its_label(streamed):
 
 
 def test_worker_processes_give_the_same_batches_and_go_on_exactly_where_they_were(streamed):
-    alone = stream_feed(streamed(0), SIZE, seed=3).reader
+    alone = stream_reader(streamed(0), SIZE, seed=3)
     expected = take(alone, 12)
     alone.close()
-    reader = stream_feed(streamed(2), SIZE, seed=3).reader
+    reader = stream_reader(streamed(2), SIZE, seed=3)
     try:
         assert_same(take(reader, 5), expected[:5])
         position = reader.get_state()
         assert_same(take(reader, 4), expected[5:9])
     finally:
         reader.close()
-    later = stream_feed(streamed(2), SIZE, seed=3).reader
+    later = stream_reader(streamed(2), SIZE, seed=3)
     try:
         later.set_state(position)
         assert_same(take(later, 4), expected[5:9])
@@ -77,30 +77,30 @@ def test_worker_processes_give_the_same_batches_and_go_on_exactly_where_they_wer
 
 
 def test_a_position_in_this_process_is_restored_exactly_too(streamed):
-    reader = stream_feed(streamed(), SIZE).reader
+    reader = stream_reader(streamed(), SIZE)
     take(reader, 3)
     position = reader.get_state()
     expected = take(reader, 9)
     reader.set_state(position)
     assert_same(take(reader, 9), expected)
-    other = stream_feed(streamed(), SIZE).reader
+    other = stream_reader(streamed(), SIZE)
     other.set_state(position)
     assert_same(take(other, 9), expected)
 
 
 def test_processes_read_their_parts_of_the_same_global_batch(streamed):
     splits = streamed()
-    whole = take(stream_feed(splits, SIZE).reader, 3)
-    parts = [take(stream_feed(splits, SIZE, process=p, processes=2).reader, 3) for p in range(2)]
+    whole = take(stream_reader(splits, SIZE), 3)
+    parts = [take(stream_reader(splits, SIZE, process=p, processes=2), 3) for p in range(2)]
     assert_same([jax.tree.map(lambda a, b: np.concatenate([a, b]), *pair) for pair in zip(*parts)], whole)
 
 
 def test_a_position_in_another_stream_is_refused(streamed):
     splits = streamed()
-    reader = stream_feed(splits, SIZE).reader
+    reader = stream_reader(splits, SIZE)
     position = reader.get_state()
     with pytest.raises(ValueError, match="seed was 0, is 1"):
-        stream_feed(splits, SIZE, seed=1).reader.set_state(position)
+        stream_reader(splits, SIZE, seed=1).set_state(position)
     assert json.loads(position)["of"]["size"] == SIZE
 
 
@@ -109,7 +109,7 @@ def test_an_image_that_cannot_be_read_is_named_while_streaming(streamed, image_f
     splits = streamed(workers, per_class=1)
     for file in image_folder.rglob("*.png"):
         file.write_bytes(b"no image")
-    reader = stream_feed(splits, SIZE).reader
+    reader = stream_reader(splits, SIZE)
     try:
         with pytest.raises(Exception, match=r"\.png cannot be read as an image"):
             next(reader)
@@ -119,9 +119,9 @@ def test_an_image_that_cannot_be_read_is_named_while_streaming(streamed, image_f
 
 def test_what_cannot_be_streamed_is_refused(streamed, tmp_path):
     with pytest.raises(ValueError, match="3 processes"):
-        stream_feed(streamed(), SIZE, process=0, processes=3)
+        stream_reader(streamed(), SIZE, process=0, processes=3)
     with pytest.raises(ValueError, match="fits in memory"):
-        stream_feed(load_splits(DataConfig(cache_dir=tmp_path)), SIZE)
+        stream_reader(load_splits(DataConfig(cache_dir=tmp_path)), SIZE)
 
 
 def test_mixed_sizes_met_while_streaming_are_refused_by_name(streamed, image_folder):
@@ -129,4 +129,4 @@ def test_mixed_sizes_met_while_streaming_are_refused_by_name(streamed, image_fol
     for file in image_folder.rglob("*.png"):
         Image.new("L", (7, 7)).save(file)
     with pytest.raises(Exception, match=r"\.png 7×7; give data\.image_size"):
-        next(stream_feed(splits, SIZE).reader)
+        next(stream_reader(splits, SIZE))
