@@ -62,12 +62,11 @@ def main(config: Config) -> None:
         measured[column] = common.alternate(candidates, config.seconds / len(COLUMNS))
         gflop[column] = step_gflop(config)
     cells = common.cells_of(measured, gflop)
-    cells["images_per_s"] = {
-        f"{row}_{column}": {"mean": 2e3 * config.batch / np.median(times[row]), "ci95": None, "n": len(times[row])}
-        for column, times in measured.items()
-        for row in times
-        if not row.startswith("product_")
-    }
+    for row in [row for row in cells if row not in ("ratio_to_best_peer", "share_of_peak")]:
+        cells[f"{row}_images_per_s"] = {
+            column: {"mean": 2e3 * config.batch / cell["mean"], "ci95": None, "n": cell["n"]}
+            for column, cell in cells[row].items()
+        }
     protocol = f"SimCLR, 2 × {config.batch} views of {SIDE}×{SIDE}×1, Conv4-{config.width} stride 2, AdamW"
     common.finish("contrastive_step", config, cells, protocol=protocol, started=started)
 
@@ -124,7 +123,8 @@ def _torch_step(config: Config, images: np.ndarray, views: bool, memory_format: 
         nn.ReLU(inplace=True),
         nn.Linear(HIDDEN, OUT, bias=False),
     )
-    network = nn.Sequential(encoder, projector).to(memory_format=memory_format)
+    network: Any = nn.Sequential(encoder, projector)
+    network = network.to(memory_format=memory_format)
     decay = OPTIMISER.weight_decay
     groups = [
         {"params": [leaf for leaf in network.parameters() if leaf.ndim > 1], "weight_decay": decay},

@@ -42,7 +42,7 @@ class Conv4(nn.Module):
                 raise ValueError(f"Conv4: unknown {name} {value!r}; there are: {', '.join(known)}")
         stride = 2 if self.downsample == "stride" else 1
         x = as_image_float(x, self.mean, self.std, self.dtype)
-        activate = None
+        activate: Callable[[Array], Array] | None = None
         for _ in range(4):
             layer = conv_layer(self.conv)
             conv = layer(self.width, (3, 3), strides=(stride, stride), use_bias=self.norm == "none", dtype=self.dtype)
@@ -52,7 +52,7 @@ class Conv4(nn.Module):
                 x, matrix = conv(activate(x) if activate else x), None
             normalise = Norm(self.norm, axis_name=self.axis_name).fitted(x, mask, running, matrix)
             activate = partial(_activate, normalise, self.downsample == "pool")
-        x = activate(x)
+        x = activate(x) if activate else x
         return x.reshape(x.shape[0], -1) if self.readout == "flatten" else x.mean((1, 2))
 
 

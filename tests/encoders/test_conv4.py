@@ -39,7 +39,7 @@ def test_both_lowerings_are_one_function_up_to_second_derivatives(settings):
         x = IMAGES.astype(jnp.float64)[:, ::2, ::2]
         mask = jnp.arange(8) < 6
         made = [Conv4(width=20, dtype=jnp.float64, conv=conv, **settings) for conv in ("patches", "lax")]
-        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), made[0].init(jax.random.key(1), x))
+        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), jax.jit(made[0].init)(jax.random.key(1), x))
 
         def everything(encoder):
             def loss(params):
@@ -56,13 +56,13 @@ def test_both_lowerings_are_one_function_up_to_second_derivatives(settings):
 
 def test_synchronised_statistics_make_a_sharded_batch_one_batch():
     encoder, alone = Conv4(width=8, axis_name="devices"), Conv4(width=8)
-    variables = alone.init(jax.random.key(1), IMAGES)
+    variables = jax.jit(alone.init)(jax.random.key(1), IMAGES)
 
     def features(encoder, x):
         return encoder.apply(variables, x, mutable=["batch_stats"])
 
-    wanted, state = features(alone, IMAGES)
-    for devices in (2, 8):
+    wanted, state = jax.jit(partial(features, alone))(IMAGES)
+    for devices in (2, 4):
         mapped = jax.pmap(partial(features, encoder), axis_name="devices", devices=jax.devices()[:devices])
         found, states = mapped(IMAGES.reshape(devices, -1, 28, 28, 1))
         np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-5)
