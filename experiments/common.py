@@ -19,8 +19,20 @@ from rich.logging import RichHandler
 
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.encoders import EncoderConfig
+from metarep_jax.model import Model, load, save_model
 from metarep_jax.report import figures, markdown, results, tables
-from metarep_jax.train import TrainingDiverged, local_devices, map_over_keys, open_run, use_cpu_devices
+from metarep_jax.train import (
+    FitConfig,
+    Terminated,
+    TrainingDiverged,
+    is_first,
+    local_devices,
+    map_over_keys,
+    open_run,
+    start_processes,
+    use_cpu_devices,
+)
+from metarep_jax.train.processes import told_by_first
 
 console = Console()
 Config = TypeVar("Config", bound="CommonConfig")
@@ -42,8 +54,17 @@ class CommonConfig:
     """Devices to use; default: all (on a CPU, one a core)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; auto: bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
+    coordinator: str | None = None
+    """Several hosts: HOST:PORT of the first process, or auto (TPU pods, Slurm). Every process gets the same command and
+    sees the same disk; the first one writes."""
+    processes: int | None = None
+    """Several hosts: processes in all."""
+    process_index: int | None = None
+    """Several hosts: which one this is, 0 to processes-1."""
 
     def __post_init__(self):
+        if self.coordinator is None and (self.processes, self.process_index) != (None, None):
+            raise ValueError("processes and process_index must go with a coordinator, such as HOST:PORT or auto")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.devices is not None and self.devices < 1:
@@ -83,8 +104,15 @@ def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig)
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         use_cpu_devices(config.devices)
+        if config.coordinator is not None:
+            address = None if config.coordinator == "auto" else config.coordinator
+            start_processes(address, config.processes, config.process_index)
+            console.quiet = not is_first()
         with prepared(name, config) as run:
             work(run)
+    except Terminated as ended:
+        console.print(f"{ended}; the same command goes on from there", soft_wrap=True, highlight=False)
+        raise
     except (ValueError, OSError, TrainingDiverged) as error:
         console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
         raise SystemExit(1) from error
@@ -103,14 +131,32 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     folder = config.run_folder or Path("runs") / f"{name}-{data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
     console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-    with open_run(folder, training_settings(config)):
+    with open_run(folder, training_settings(config), hold=is_first()):
         yield Run(name, folder, config, splits, started, devices)
 
 
+def stage(folder: Path, what: str, train: Callable[[], Model], config: FitConfig) -> Model:
+    """The model of one stage: of an earlier run of the same command where it finished in ``folder``, or trained now.
+
+    Raises:
+      ValueError: for several seeds, since a stage hands one model on.
+    """
+    if told_by_first((folder / "model" / "spec.json").is_file()):
+        console.print(f"{what}: the model is in {folder} already")
+        return load(folder)
+    if config.seeds != 1:
+        raise ValueError(f"an experiment hands one model on; train.seeds must be 1, got {config.seeds}. Vary --seed")
+    model = train()
+    if is_first():
+        save_model(folder, model)
+    return model
+
+
 def settings_of(config: Any) -> dict[str, Any]:
-    """The config as plain values, without what does not change a result (where it is written, where data lie)."""
+    """The config as plain values, without where data lie and where the run is computed and written."""
     settings = cattrs.unstructure(config)
-    settings.pop("run_folder", None)
+    for where in ("run_folder", "coordinator", "processes", "process_index"):
+        settings.pop(where, None)
     for place in ("data_dir", "cache_dir"):
         settings.get("data", {}).pop(place, None)
     return settings
@@ -131,8 +177,10 @@ def command_line(name: str) -> str:
 
 def finish(
     run: Run, cells: dict[str, dict[str, Any]], *, figure_paths: Sequence[Path] = (), notes: Sequence[str] = ()
-) -> results.Result:
+) -> None:
     """Writes result.json and report.md, and prints the table."""
+    if not is_first():
+        return
     result = results.make_result(
         name=run.name,
         command=command_line(f"experiments.{run.name}"),
@@ -148,7 +196,6 @@ def finish(
     for note in notes:
         console.print(f"• {note}", highlight=False)
     console.print(f"report: {run.folder / 'report.md'}")
-    return result
 
 
 def parse(

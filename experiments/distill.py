@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
+from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of
 from experiments.figures import curves_figure, episode_figure
 from experiments.metatrain import training_episode, validation
@@ -32,9 +32,9 @@ from metarep_jax.distill import (
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, count_parameters, make_encoder
 from metarep_jax.evaluate import interval, split_examples
 from metarep_jax.metalearn import LearnerConfig, make_learner
-from metarep_jax.model import Model, ModelSpec, load, save_model
+from metarep_jax.model import Model, ModelSpec, load
 from metarep_jax.train import FitConfig, OptimiserConfig, compute_dtype, fit
-from metarep_jax.types import EpisodeSpec
+from metarep_jax.types import EpisodeSpec, Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,11 @@ class DistillConfig(CommonConfig):
 
 def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: Path) -> Model:
     """The few-shot student; taken from ``folder`` when an earlier run finished it there."""
-    if (folder / "model" / "spec.json").is_file():
-        console.print(f"the student is in {folder} already")
-        return load(folder)
+    return stage(folder, "distil", lambda: few_shot_student(run, settings, teacher, folder), settings.train)
+
+
+def few_shot_student(run: Run, settings: DistillSettings, teacher: Model, folder: Path) -> Model:
+    """Trains stage 3 on episodes; checkpoints and metrics go to ``folder``."""
     if teacher.spec.kind != "learner":
         raise ValueError("few-shot distillation needs a teacher that adapts; this one classifies fixed classes")
     pool, way = run.splits.train, settings.episode.way
@@ -102,17 +104,28 @@ def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: 
         settings=training_settings(run.config),
         devices=run.devices,
     )
-    model = Model(card, fitted.params["student"], fitted.state)
-    save_model(folder, model)
-    return model
+    return Model(card, fitted.params["student"], fitted.state)
 
 
 def fixed_classes_stage(run: Run, config: DistillConfig, given: Model) -> tuple[Model, Any]:
     """A classifier of the training classes, and its accuracy on their held-out images."""
-    settings, pool = config.distill, run.splits.train
-    names = run.splits.class_names["train"]
+    pool, names = run.splits.train, run.splits.class_names["train"]
     train_rows, test_rows = split_examples(pool, run.key(3))
     seen = pool_of_arrays(np.asarray(pool.inputs[train_rows]), np.asarray(pool.label[train_rows]))
+
+    def train() -> Model:
+        return fixed_classes_student(run, config, given, seen)
+
+    model = stage(run.folder, config.mode, train, config.distill.train)
+    predicted = np.concatenate(
+        [model.predict(pool.inputs[rows]).label for rows in np.array_split(test_rows, len(test_rows) // 256 + 1)]
+    )
+    return model, interval(100.0 * (predicted == np.asarray(names)[np.asarray(pool.label[test_rows])]))
+
+
+def fixed_classes_student(run: Run, config: DistillConfig, given: Model, seen: Pool) -> Model:
+    """Trains stage 3 on the classes of ``seen``; checkpoints and metrics go to the run's folder."""
+    settings, names = config.distill, run.splits.class_names["train"]
     dtype = compute_dtype(config.precision)
     teacher, loss, encoder_params = None, cross_entropy(), None
     if config.mode == "classes":
@@ -127,7 +140,7 @@ def fixed_classes_stage(run: Run, config: DistillConfig, given: Model) -> tuple[
         encoder_config, encoder_params = given.spec.encoder, given.encoder_params
     encoder = make_encoder(encoder_config, dtype=dtype)
     if encoder_params is not None:
-        check_encoder_variables(encoder, encoder_params, pool.inputs[:2])
+        check_encoder_variables(encoder, encoder_params, seen.inputs[:2])
     student = classifier(encoder, len(names), frozen=config.mode == "features")
     train = with_epochs(settings.train, settings.epochs, seen.label.shape[0])
     fitted = fit(
@@ -143,13 +156,8 @@ def fixed_classes_stage(run: Run, config: DistillConfig, given: Model) -> tuple[
         settings=training_settings(config),
         devices=run.devices,
     )
-    card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(pool.inputs.shape[1:]), class_names=names)
-    model = Model(card, fitted.params["student"], fitted.state)
-    save_model(run.folder, model)
-    predicted = np.concatenate(
-        [model.predict(pool.inputs[rows]).label for rows in np.array_split(test_rows, len(test_rows) // 256 + 1)]
-    )
-    return model, interval(100.0 * (predicted == np.asarray(names)[np.asarray(pool.label[test_rows])]))
+    card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(seen.inputs.shape[1:]), class_names=names)
+    return Model(card, fitted.params["student"], fitted.state)
 
 
 def parameter_cells(models: dict[str, Model]) -> dict[str, Any]:

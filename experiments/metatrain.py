@@ -12,13 +12,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
+from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, episode_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
 from metarep_jax.metalearn import LearnerConfig, make_learner
-from metarep_jax.model import Model, ModelSpec, load, save_model
+from metarep_jax.model import Model, ModelSpec, load
 from metarep_jax.train import FitConfig, OptimiserConfig, compute_dtype, fit, meta_learning
 from metarep_jax.types import EpisodeSpec
 
@@ -67,9 +67,17 @@ def metatrain_stage(
     what: str = "meta-learn",
 ) -> Model:
     """The meta-trained model; taken from ``folder`` when an earlier run finished it there."""
-    if (folder / "model" / "spec.json").is_file():
-        console.print(f"{what}: the model is in {folder} already")
-        return load(folder)
+
+    def train() -> Model:
+        return metatrained_model(run, settings, folder, encoder_config, encoder_params, what)
+
+    return stage(folder, what, train, settings.train)
+
+
+def metatrained_model(
+    run: Run, settings: MetatrainSettings, folder: Path, encoder_config: EncoderConfig, encoder_params: Any, what: str
+) -> Model:
+    """Trains stage 2; checkpoints and metrics go to ``folder``."""
     config, pool = run.config, run.splits.train
     adapted = settings.learner.name not in ("prototypical",)
     encoder = make_encoder(encoder_config, dtype=compute_dtype(config.precision), adapted=adapted)
@@ -91,9 +99,7 @@ def metatrain_stage(
         settings=training_settings(config),
         devices=run.devices,
     )
-    model = Model(card, fitted.params, fitted.state)
-    save_model(folder, model)
-    return model
+    return Model(card, fitted.params, fitted.state)
 
 
 def validation(run: Run, card: ModelSpec, episodes: int, student: bool = False) -> Any:

@@ -13,14 +13,14 @@ from typing import Any
 
 import jax
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment, training_settings
+from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
 from metarep_jax.data import batch_feed, make_augment, stream_reader, with_partners
 from metarep_jax.encoders import encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
-from metarep_jax.model import Model, ModelSpec, load, save_model
+from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import collapse_warning, simclr
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
 from metarep_jax.types import Feed
@@ -66,9 +66,11 @@ class PretrainConfig(CommonConfig):
 
 def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
     """The pretrained features; taken from ``folder`` when an earlier run finished them there."""
-    if (folder / "model" / "spec.json").is_file():
-        console.print(f"pretrained features are in {folder} already")
-        return load(folder)
+    return stage(folder, "pretrain", lambda: pretrained_model(run, settings, folder), settings.train)
+
+
+def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Model:
+    """Trains stage 1; checkpoints and metrics go to ``folder``."""
     config = run.config
     feed, rows = training_feed(run, settings)
     train = with_epochs(settings.train, settings.epochs, rows)
@@ -104,9 +106,7 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
         settings=training_settings(config),
         devices=run.devices,
     )
-    model = features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
-    save_model(folder, model)
-    return model
+    return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
 
 
 def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
