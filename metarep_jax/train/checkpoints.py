@@ -90,8 +90,8 @@ class Checkpoints:
             return
         save_args = self._ocp.args
         leaves, meta = pack((tree, loose or {}))
-        given = {"settings": self.settings, "extra": extra}
-        meta |= {**given, "given_digest": digest_of(given)}
+        given = {"settings": self.settings, "extra": extra, "loose": sorted(loose or {})}
+        meta |= {"given": given, "given_digest": digest_of(given)}
         scores = {"score": score if score is not None and math.isfinite(score) else WORST} if self._scored else None
         self.wait()  # for the one before
         with clear_disk_errors(self.folder, f"written at step {step}"):
@@ -108,6 +108,15 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
+
+    def check_settings(self) -> None:
+        """Raises ValueError when the latest checkpoint belongs to another config; of a damaged one, nothing is said."""
+        if (step := self._manager.latest_step()) is not None:
+            try:
+                before = self._read_meta(step)["given"]["settings"]
+            except Exception:  # whatever damage makes the reader raise: restore_last deals with it
+                return
+            check_same(before, self.settings, f"the checkpoint {self.folder / str(step)}")
 
     def restore_last(self, like: PyTree) -> Restored | None:
         """The latest checkpoint that is whole, or None. A damaged one is moved aside and the one before taken.
@@ -137,21 +146,22 @@ class Checkpoints:
 
     def _read(self, step: int, like: PyTree) -> Restored:
         restore, what = self._ocp.args, f"the checkpoint {self.folder / str(step)}"
-        meta = self._manager.restore(step, args=restore.Composite(meta=restore.JsonRestore()))["meta"]
-        given = {"settings": meta["settings"], "extra": meta["extra"]}
-        check_digest("its settings", digest_of(given), meta["given_digest"])
-        wanted = pack((like, {}))[1]["leaves"]
-        fixed, loose = meta["leaves"][: len(wanted)], meta["leaves"][len(wanted) :]
+        meta = self._read_meta(step)
+        given, wanted = meta["given"], pack((like, {}))[1]["leaves"]
         try:
-            check_same(meta["settings"], self.settings, what)
-            check_same(by_name(fixed), by_name(wanted), what)
+            check_same(given["settings"], self.settings, what)
+            check_same(by_name(meta["leaves"][: len(wanted)]), by_name(wanted), what)
         except ValueError as error:
             raise _OtherConfig(str(error)) from error
         packed = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
         leaves = unpack(packed, meta)
         tree = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(wanted)])
-        names = [name.removeprefix("[1]['").removesuffix("']") for name, _, _ in loose]
-        return Restored(step, tree, meta["extra"], dict(zip(names, leaves[len(wanted) :], strict=True)))
+        return Restored(step, tree, given["extra"], dict(zip(given["loose"], leaves[len(wanted) :], strict=True)))
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        meta = self._manager.restore(step, args=self._ocp.args.Composite(meta=self._ocp.args.JsonRestore()))["meta"]
+        check_digest("its settings", digest_of(meta["given"]), meta["given_digest"])
+        return meta
 
     def _delete(self) -> None:
         shutil.rmtree(self.folder / DELETED, ignore_errors=True)

@@ -101,6 +101,7 @@ def fit(
                 folder / "checkpoints", keep=config.keep, scored=select is not None, settings=said
             )
             stack.enter_context(checkpoints)
+            checkpoints.check_settings()  # before anything compiles
         source = make_source(feed, devices, most=config.steps_per_dispatch, accumulate=config.accumulate)
         stack.callback(source.close)
         start = first_state(trainable, transform, source, roots, config)
@@ -222,7 +223,9 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
         if stopping:
             if run.checkpoints is not None:
                 run.checkpoints.wait()
-            raise Terminated(f"{run.description}: asked to end; saved after step {step} of {last}")
+            message = f"{run.description}: asked to end; saved after step {step} of {last}"
+            log.warning(message)
+            raise Terminated(message)
     return position
 
 

@@ -28,7 +28,9 @@ def write(folder, steps=(1, 2), **more):
     """One checkpoint a step, its arrays moved by the step."""
     with Checkpoints(folder, settings={"rate": 0.1}, **more) as checkpoints:
         for step in steps:
-            checkpoints.save(step, {**TREE, "w": TREE["w"] + step}, {"step": step}, loose={"partner": np.arange(step)})
+            checkpoints.save(
+                step, {**TREE, "w": TREE["w"] + step}, {"step": step}, loose={"['partner']": np.arange(step)}
+            )
 
 
 def restored(folder, settings=None):
@@ -41,7 +43,7 @@ def test_what_was_saved_comes_back_with_its_dtypes(tmp_path):
     found = restored(tmp_path)
     assert_equal(found.tree, {**TREE, "w": TREE["w"] + 2})
     assert (found.step, found.extra) == (2, {"step": 2})
-    assert found.loose["partner"].tolist() == [0, 1]
+    assert found.loose["['partner']"].tolist() == [0, 1]
 
 
 def test_the_best_is_kept_beside_the_latest_and_an_undefined_score_is_worse_than_any(tmp_path):
