@@ -86,7 +86,8 @@ class GrainReader:
         return self
 
     def __next__(self) -> Batch:
-        return next(self._started())
+        batch = next(self._started())
+        return {name: np.array(leaf) for name, leaf in batch.items()}  # out of the memory shared with a worker
 
     def get_state(self) -> bytes:
         """The position: what a new reader of the same data needs to go on with the next batch."""

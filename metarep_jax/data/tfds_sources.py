@@ -144,6 +144,7 @@ def prepare(builder: Any) -> None:
     import tensorflow_datasets as tfds
 
     if not builder.is_prepared():
+        log.info("preparing the TFDS data set %s in %s", builder.name, builder.data_dir)
         with quiet():
             tfds.disable_progress_bar()
             builder.download_and_prepare()
@@ -152,14 +153,16 @@ def prepare(builder: Any) -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without what TFDS prints and warns of on its way."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
+    chatty = [logging.getLogger(name) for name in ("absl", "urllib3")]
+    levels = [logger.level for logger in chatty]
+    for logger in chatty:
+        logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        absl.setLevel(level)
+        for logger, level in zip(chatty, levels):
+            logger.setLevel(level)
 
 
 def _builder(name: str, place: Path) -> Any:
