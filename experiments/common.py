@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import cattrs
 import jax
 import tyro
-from rich.console import Console
+from rich import get_console
 from rich.logging import RichHandler
 
 from metarep_jax.data import DataConfig, Splits, load_splits
@@ -23,7 +23,6 @@ from metarep_jax.model import Model, load, save_model
 from metarep_jax.report import figures, markdown, results, tables
 from metarep_jax.train import (
     FitConfig,
-    Terminated,
     TrainingDiverged,
     is_first,
     local_devices,
@@ -34,7 +33,7 @@ from metarep_jax.train import (
 )
 from metarep_jax.train.processes import told_by_first
 
-console = Console()
+console = get_console()  # the one that progress bars and log lines write to
 Config = TypeVar("Config", bound="CommonConfig")
 
 
@@ -110,9 +109,6 @@ def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig)
             console.quiet = not is_first()
         with prepared(name, config) as run:
             work(run)
-    except Terminated as ended:
-        console.print(f"{ended}; the same command goes on from there", soft_wrap=True, highlight=False)
-        raise
     except (ValueError, OSError, TrainingDiverged) as error:
         console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
         raise SystemExit(1) from error

@@ -1,5 +1,6 @@
 """What all tests share: eight CPU devices, checked shapes, and compiled functions kept between runs."""
 
+import os
 from pathlib import Path
 
 import jax
