@@ -1,6 +1,5 @@
 """Frozen features of many rows, and their whitening."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,8 +19,7 @@ class Whitening(NamedTuple):
         return (features - self.mean) @ self.matrix
 
 
-@dataclasses.dataclass(frozen=True)
-class Whitened:
+class Whitened(nn.Module):
     """An encoder whose features are whitened: ``apply`` as a Linen encoder's, ``batch_stats`` from ``whitened_stats``.
 
     The whitening is data, so that what is compiled for one serves for another.
