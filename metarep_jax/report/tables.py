@@ -1,8 +1,10 @@
 """Tables drawn from results, for the terminal and for Markdown."""
 
 from rich import box
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from metarep_jax.report.labels import (
     best_rows,
@@ -16,35 +18,29 @@ from metarep_jax.report.labels import (
 from metarep_jax.report.results import Cells, Result
 
 
-def terminal_table(result: Result) -> Table:
-    """A rich table: a row a model, means with 95% intervals, the best of each column bold.
+def terminal_table(result: Result) -> Group:
+    """What the terminal shows: a row a model, means with 95% intervals, the best of each column bold.
 
-    Rows under other batch-norm modes follow apart, dimmed.
+    Rows under other batch-norm modes follow in a table of their own, dimmed. Fits 80 characters.
     """
     main, modes = main_and_modes(result.cells)
-    columns = columns_of(result.cells)
-    table = Table(
-        title=result.name,
-        caption=escape(caption(result)),
-        box=box.SIMPLE_HEAD,
-        title_style="bold",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("")
+    parts = [_table(main, title=result.name)]
+    if modes:
+        parts.append(_table(modes, title="with other batch statistics at test", style="dim"))
+    return Group(*parts, Text(caption(result), style="italic"))
+
+
+def _table(cells: Cells, title: str, style: str = "") -> Table:
+    columns = columns_of(cells)
+    best = {column: set() if style else best_rows(cells, column, cells) for column in columns}
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("", min_width=14)
     for column in columns:
-        table.add_column(escape(column_label(column)), justify="right", no_wrap=True)
-    for part, style in ((main, ""), (modes, "dim")):
-        if part is modes and modes:
-            table.add_section()
-        best = {column: best_rows(part, column, part) if part is main else set() for column in columns}
-        for row in part:
-            texts = [
-                f"[bold]{text}[/]" if row in best[column] else text
-                for column in columns
-                for text in [cell_text(part[row].get(column), column)]
-            ]
-            table.add_row(escape(row_label(row)), *texts, style=style)
+        table.add_column(escape(column_label(column).replace(" ", "\n", 1)), justify="right", no_wrap=True)
+    for row, found in cells.items():
+        texts = [cell_text(found.get(column), column).replace(" ± ", "±") for column in columns]
+        texts = [f"[bold]{text}[/]" if row in best[column] else text for column, text in zip(columns, texts)]
+        table.add_row(escape(row_label(row)), *texts, style=style)
     return table
 
 
