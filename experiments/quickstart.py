@@ -32,7 +32,7 @@ def small() -> QuickstartConfig:
         "distill": dataclasses.replace(
             GLYPHS.distill,
             student=EncoderConfig(width=16),
-            train=dataclasses.replace(GLYPHS.distill.train, steps=1500, validate_every=500),
+            train=dataclasses.replace(GLYPHS.distill.train, steps=3000, validate_every=1000),
         ),
         "evaluate": EvaluateSettings(ways=(5, 20), shots=(1, 5), mode_episodes=100),
     }
