@@ -68,13 +68,11 @@ def embedding_health(embeddings: Float[Array, "n dim"], axis_name: str | None = 
     def mean(value: Array) -> Array:
         return value if axis_name is None else jax.lax.pmean(value, axis_name)
 
-    def covariance(rows: Array) -> Array:
-        centred = rows - mean(rows.mean(0))
-        return mean(centred.T @ centred / rows.shape[0])
-
-    unit = covariance(_normalise(embeddings))
-    raw = covariance(embeddings)
-    spread = jnp.sqrt(jnp.diagonal(unit)).mean() * jnp.sqrt(1.0 * unit.shape[0])
+    unit = _normalise(embeddings)
+    unit_mean, unit_square, middle = mean(jnp.stack([unit.mean(0), jnp.square(unit).mean(0), embeddings.mean(0)]))
+    spread = jnp.sqrt(jnp.maximum(unit_square - unit_mean**2, 0)).mean() * jnp.sqrt(1.0 * unit.shape[1])
+    centred = embeddings - middle
+    raw = mean(centred.T @ centred / centred.shape[0])
     rank = jnp.trace(raw) ** 2 / jnp.maximum(jnp.sum(raw**2), 1e-30)
     return {"embedding_std": spread, "effective_rank": rank}
 
