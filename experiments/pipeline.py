@@ -157,8 +157,8 @@ OMNIGLOT = dataclasses.replace(
     meta=dataclasses.replace(
         GLYPHS.meta,
         episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
-        # Without views 2,500 steps of one task, after pretraining, gave 82.7% of 60 validation classes at one shot; with
-        # "glyph" views 5,000 steps of two tasks from scratch gave 75.6%.
+        # Without views, 2,500 steps of one task after pretraining gave 82.7% on 60 validation classes at one shot;
+        # with "glyph" views, 5,000 steps of two tasks from scratch gave 75.6%.
         augment="none",
         train=FitConfig(steps=3500, batch_size=2, validate_every=500),
     ),
