@@ -149,6 +149,9 @@ OMNIGLOT = dataclasses.replace(
     GLYPHS,
     data=DataConfig(name="omniglot", protocol="vinyals-no-rotations"),
     pretrain=PretrainSettings(
+        # After 1,500 steps on validation classes, 5- and 20-way 1-shot: 86.8 and 71.9% with these views and this rate;
+        # 85.9 and 69.0% with "glyph" views at half the rate.
+        augment="handwriting",
         neighbours=5,
         neighbours_after=4000,
         optimiser=OptimiserConfig(

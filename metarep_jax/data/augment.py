@@ -20,7 +20,7 @@ def make_augment(name: str) -> Augment:
     """The augmentation of that name: ``(keys [n], images [n, h, w, c] uint8 or float) -> float views in [0, 1]``.
 
     none: the images as floats. glyph: affine and elastic, as if another hand had drawn the letter (ink bright on a dark
-    ground).
+    ground). handwriting: the same with a milder affine map and a finer, stronger elastic one.
     simclr: crops, flips, colour jitter, greyscale and blur of Chen et al. 2020, appendix A. crop-flip: its first two.
 
     Raises:
@@ -181,6 +181,7 @@ def sometimes(probability: float, step: Augment) -> Augment:
 PRESETS: dict[str, tuple[Callable[..., Array], ...]] = {
     "none": (),
     "glyph": (warp(rotation=20.0, scale=0.25, shear=0.3, translation=0.08, elastic=0.045, smoothness=0.15),),
+    "handwriting": (warp(rotation=15.0, scale=0.2, shear=0.2, translation=0.08, elastic=0.06, smoothness=0.1),),
     "simclr": (random_resized_crop(), flip(), colour_jitter(), greyscale(), blur()),
     "crop-flip": (random_resized_crop(), flip()),
 }
