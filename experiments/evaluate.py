@@ -24,7 +24,7 @@ from metarep_jax.evaluate import (
     nearest_neighbours,
     split_examples,
 )
-from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model, load
 from metarep_jax.types import EpisodeSpec, NormMode, Pool
 
@@ -107,12 +107,12 @@ def evaluate_model(
         rows, sampled = pool, spec
         norm = mode or run.splits.protocol.norm or learner.test_context.norm
         ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=inner_steps)
-        if ctx.norm == "running" and not model.fixed_way and spec.rotations != "random":
+        if ctx.norm == "running" and not adapts_encoder(model.spec.learner.name) and spec.rotations != "random":
             if once is None:
                 once = feature_pool(model.embed, pool, rotations=spec.rotations == "classes")
             identity: Any = Identity()
             learner = make_learner(model.spec.learner, identity, way=spec.way)
-            params = state = {"encoder": {}}
+            params, state = params | {"encoder": {}}, state | {"encoder": {}}
             rows, sampled = once, dataclasses.replace(spec, rotations="none")
         found[spec.name] = few_shot_accuracy(
             learner, params, state, rows, sampled, key=run.key(2), episodes=episodes, ctx=ctx, mapper=run.mapper

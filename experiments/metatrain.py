@@ -17,7 +17,7 @@ from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, episode_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
-from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec, load
 from metarep_jax.train import FitConfig, OptimiserConfig, compute_dtype, fit, meta_learning
 from metarep_jax.types import EpisodeSpec
@@ -79,7 +79,7 @@ def metatrained_model(
 ) -> Model:
     """Trains stage 2; checkpoints and metrics go to ``folder``."""
     config, pool = run.config, run.splits.train
-    adapted = settings.learner.name not in ("prototypical",)
+    adapted = adapts_encoder(settings.learner.name)
     encoder = make_encoder(encoder_config, dtype=compute_dtype(config.precision), adapted=adapted)
     if encoder_params is not None:
         check_encoder_variables(encoder, encoder_params, pool.inputs[:2])

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Shaped
 from metarep_jax.distill.classifier import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
-from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.train.trees import load_tree, save_tree
 from metarep_jax.types import Examples, MetaLearner
 
@@ -113,13 +113,13 @@ class Model:
 
     @property
     def fixed_way(self) -> bool:
-        """Whether the learner has a head of its own, for a fixed number of classes (MAML), and adapts weights."""
+        """Whether the learner has a head of its own, for a fixed number of classes (MAML and its kin)."""
         return "head" in self.params
 
     @property
     def encoder(self) -> Any:
         """The encoder, its features whitened where the model has a whitening."""
-        encoder = make_encoder(self.spec.encoder, adapted=self.fixed_way)
+        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner.name))
         return encoder if self.whitening is None else Whitened(encoder)
 
     @property

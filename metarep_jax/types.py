@@ -47,18 +47,30 @@ class EpisodeSpec:
     """The shape of a task: ``way`` classes, ``shot`` support and ``query`` query examples a class.
 
     ``rotations``: "none"; "classes", every quarter turn of a class is a class of its own; "random", each class of an
-    episode is turned by one random quarter turn.
+    episode is turned by one random quarter turn. ``least_way`` and ``least_shot`` make mixed episodes: each draws its
+    own number of classes and of support examples a class between these and ``way`` and ``shot``, and masks the rest.
     """
 
     way: int = 5
     shot: int = 1
     query: int = 15
     rotations: Rotations = "none"
+    least_way: int | None = None
+    least_shot: int | None = None
 
     def __post_init__(self):
         for name, least in (("way", 1), ("shot", 1), ("query", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"EpisodeSpec.{name} must be at least {least}, got {getattr(self, name)}")
+        for name, most in (("least_way", self.way), ("least_shot", self.shot)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"EpisodeSpec.{name} must lie between 1 and {most}, got {value}")
+
+    @property
+    def mixed(self) -> bool:
+        """Whether episodes differ in way or shot."""
+        return self.least_way is not None or self.least_shot is not None
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, Key, Shaped, UInt
 from metarep_jax.types import Episode, EpisodeSpec, Examples, Pool
 
 TURNS = 4
+MIXED = 1  # under an episode's key: its way and shot
 SCORED = 2048  # up to so many candidates, scoring all of them is faster than drawing one after another
 
 
@@ -29,7 +30,8 @@ def sample_episodes(key: Key[Array, ""], pool: Pool, spec: EpisodeSpec) -> Episo
         random number of quarter turns.
 
     Returns:
-      ``support.inputs`` [way·shot, ...], ``query.inputs`` [way·query, ...] and their labels, int32.
+      ``support.inputs`` [way·shot, ...], ``query.inputs`` [way·query, ...] and their labels, int32; masks where
+      ``spec`` makes mixed episodes.
     """
     classes, most = pool.members.shape
     options = classes * TURNS if spec.rotations == "classes" else classes
@@ -57,7 +59,26 @@ def sample_episodes(key: Key[Array, ""], pool: Pool, spec: EpisodeSpec) -> Episo
     def part(images: Array, each: int) -> Examples:
         return Examples(images.reshape(spec.way * each, *images.shape[2:]), jnp.repeat(label, each))
 
-    return Episode(part(images[:, : spec.shot], spec.shot), part(images[:, spec.shot :], spec.query))
+    episode = Episode(part(images[:, : spec.shot], spec.shot), part(images[:, spec.shot :], spec.query))
+    return mixed(jax.random.fold_in(key, MIXED), episode, spec) if spec.mixed else episode
+
+
+def mixed(key: Key[Array, ""], episode: Episode, spec: EpisodeSpec) -> Episode:
+    """The episode with masks that leave a random number of its classes, and of each class's support examples.
+
+    Way and shot are uniform between ``spec.least_way`` and ``spec.way``, and ``spec.least_shot`` and ``spec.shot``;
+    one that is None stays whole. The first classes and the first examples of each are left, so that the shapes, and
+    with them the compiled step, are the same for every episode.
+    """
+    way_key, shot_key = jax.random.split(key)
+    way = jax.random.randint(way_key, (), spec.way if spec.least_way is None else spec.least_way, spec.way + 1)
+    shot = jax.random.randint(shot_key, (), spec.shot if spec.least_shot is None else spec.least_shot, spec.shot + 1)
+    support, query = episode
+    kept = jnp.tile(jnp.arange(spec.shot) < shot, spec.way)
+    return Episode(
+        support._replace(mask=(support.label < way) & kept),
+        query._replace(mask=query.label < way),
+    )
 
 
 def draws(k: int, most: int) -> int:

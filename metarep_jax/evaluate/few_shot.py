@@ -5,12 +5,12 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
 from metarep_jax.data.episodes import sample_episodes
 from metarep_jax.evaluate.intervals import Interval, interval
+from metarep_jax.metalearn.base import accuracy
 from metarep_jax.types import Context, Episode, EpisodeSpec, MetaLearner, Pool
 
 Mapper = Callable[..., Any]  # (fn, keys, *shared) -> fn(key, *shared) for every key; train.parallel.map_over_keys
@@ -27,8 +27,8 @@ def episode_accuracy(
     """The share of queries that the learner, adapted on the support set, classifies correctly; in [0, 1]."""
     ctx = learner.test_context if ctx is None else ctx
     task = learner.adapt(params, state, episode.support, key, ctx)
-    logits = learner.predict(params, state, task, episode.query.inputs, ctx)["logits"]
-    return jnp.mean(jnp.argmax(logits, axis=-1) == episode.query.label)
+    mask = {} if episode.query.mask is None else {"mask": episode.query.mask}
+    return accuracy(learner.predict(params, state, task, episode.query.inputs, ctx, **mask), episode.query)
 
 
 def few_shot_accuracy(

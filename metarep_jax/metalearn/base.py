@@ -1,10 +1,11 @@
 """What meta-learners share: losses, and the meta-gradient as a mean over tasks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree, Shaped
 
@@ -13,6 +14,8 @@ from metarep_jax.types import Episode, Examples, Keys, MetaLearner, Metrics, Out
 TaskLoss = Callable[[Any, Any, Any, Any], tuple[Array, tuple[Any, Metrics]]]
 
 ACCELERATOR_CHUNK = 32  # tasks at once: enough to fill a GPU with 5-way tasks of 28×28 images
+UNREACHABLE = -1e9  # a logit whose probability is 0 in every precision, and whose gradient is a number
+SUPPORT_LOSS = "support_loss/"  # metrics of the inner loop, by the steps taken before; train/divergence.py reads them
 
 
 def masked_mean(rows: Float[Array, " n"], mask: Shaped[Array, " n"] | None) -> Float[Array, ""]:
@@ -38,6 +41,40 @@ def accuracy(outputs: Outputs, query: Examples) -> Float[Array, ""]:
     return masked_mean(right.astype(jnp.float32), query.mask)
 
 
+def seen_classes_only(logits: Float[Array, "n way"], support: Examples) -> Float[Array, "n way"]:
+    """The logits, those of classes without a support example that counts lowered out of reach.
+
+    Without a mask every class has examples, and nothing changes.
+    """
+    if support.mask is None:
+        return logits
+    member = jax.nn.one_hot(support.label, logits.shape[-1], dtype=bool)
+    return jnp.where((member & support.mask[:, None]).any(0), logits, UNREACHABLE)
+
+
+def check_labels(episode: Episode, wanted: Literal["class numbers", "targets"], what: str) -> None:
+    """Raises ValueError when a task's labels are of the other kind; ``what`` names the learner."""
+    label = episode.support.label
+    found = "class numbers" if jnp.issubdtype(label.dtype, jnp.integer) else "targets"
+    if found != wanted:
+        kinds = {"class numbers": "classification: class numbers [n]", "targets": "regression: float targets [n, d]"}
+        raise ValueError(
+            f"{what} takes {kinds[wanted]}; this task is {kinds[found]}, here {label.dtype} of shape {label.shape}"
+        )
+
+
+def check_masks(episodes: Episode) -> None:
+    """Raises ValueError when a task [tasks, n] has queries of a class whose support is all masked; concrete arrays."""
+    label, mask = (np.asarray(episodes.query.label), np.asarray(episodes.support.mask))
+    if episodes.support.mask is None or not np.issubdtype(label.dtype, np.integer):
+        return
+    asked = np.ones_like(label, bool) if episodes.query.mask is None else np.asarray(episodes.query.mask)
+    for task, rows in enumerate(np.asarray(episodes.support.label)):
+        if (lost := np.setdiff1d(label[task][asked[task]], rows[mask[task]])).size:
+            names = ", ".join(map(str, lost))
+            raise ValueError(f"task {task}: the mask leaves class {names} without support, but queries ask for it")
+
+
 def meta_gradient(
     learner: MetaLearner, chunk: int | None = None
 ) -> Callable[[Any, Any, Episode, Keys, Any], tuple[Any, Any, Metrics]]:
@@ -54,16 +91,24 @@ def meta_gradient(
         mask = {} if query.mask is None else {"mask": query.mask}
         outputs = learner.predict(params, state, task, query.inputs, learner.train_context, **mask)
         value = learner.loss(outputs, query)
-        metrics = {"loss": value}
-        if "logits" in outputs:
-            metrics["accuracy"] = accuracy(outputs, query)
-        return value, (outputs.get("state", state), metrics)
+        return value, (outputs.get("state", state), task_metrics(task, outputs, query, value))
 
     def grads(params: Any, state: Any, episodes: Episode, keys: Keys, step: Any) -> tuple[Any, Any, Metrics]:
         del step
         return mean_over_tasks(task_loss, chunk)(params, state, episodes, keys.example)
 
     return grads
+
+
+def task_metrics(task: Any, outputs: Outputs, query: Examples, loss: Array) -> Metrics:
+    """What training tells of one task: the query loss, accuracy, and the support loss before each inner step."""
+    metrics = {"loss": loss}
+    if "logits" in outputs:
+        metrics["accuracy"] = accuracy(outputs, query)
+    if isinstance(task, dict):
+        for step, value in enumerate(task.get("support_loss", ())):
+            metrics[f"{SUPPORT_LOSS}{step}"] = value
+    return metrics
 
 
 def mean_over_tasks(

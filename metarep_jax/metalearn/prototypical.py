@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
-from metarep_jax.metalearn.base import cross_entropy
+from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only
 from metarep_jax.metalearn.features import encode_queries, encode_support
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
@@ -43,6 +43,7 @@ def prototypical(
     scale = temperature or {"euclidean": 1.0, "cosine": 0.1}[distance]
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
+        check_labels(episode, "class numbers", "Prototypical Networks")
         return split_variables({"encoder": encoder_params or encoder.init(key, episode.support.inputs)})
 
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
@@ -52,7 +53,7 @@ def prototypical(
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
         features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
-        logits = -distances(features, task["prototypes"], distance) / scale
+        logits = seen_classes_only(-distances(features, task["prototypes"], distance) / scale, task["support"])
         return {"logits": logits, "features": features, "state": {**state, "encoder": encoder_state}}
 
     return MetaLearner(

@@ -3,6 +3,7 @@
 import numpy as np
 
 WATCHED = ("loss", "gradient_norm")
+INNER = "support_loss/"  # metrics: the support loss after so many inner steps
 
 
 class TrainingDiverged(RuntimeError):
@@ -26,7 +27,19 @@ def check_finite(rows: dict[str, np.ndarray], done: int, what: str) -> None:
         name = min(first, key=lambda name: first[name])
         step = done + first[name] + 1
         message = f"the {name} is not finite at step {step}: {what} stopped; checkpoints of earlier steps are kept"
-        raise TrainingDiverged(f"{message}. A lower learning rate, a warm-up or clip_norm may help", step)
+        advice = _inner_advice(rows, first[name]) or "A lower learning rate, a warm-up or clip_norm may help"
+        raise TrainingDiverged(f"{message}. {advice}", step)
+
+
+def _inner_advice(rows: dict[str, np.ndarray], row: int) -> str | None:
+    """What to say where a meta-learner's inner loop had already left the finite numbers."""
+    losses = {int(name.removeprefix(INNER)): rows[name][row] for name in rows if name.startswith(INNER)}
+    steps = [step for step, loss in sorted(losses.items()) if not np.isfinite(loss).all()]
+    if not losses or steps[:1] == [0]:
+        return None
+    if not steps:
+        return "A lower learning rate, or a lower inner_lr, may help: the inner loop's support losses were finite"
+    return f"The inner loop diverged at its step {steps[0]} of {len(losses)}: lower inner_lr"
 
 
 def _first_bad(rows: np.ndarray) -> int | None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from metarep_jax.metalearn.base import check_masks, meta_gradient
 from metarep_jax.types import EpisodeSpec, Keys, MetaLearner, Metrics, Objective, Trainable
 
 
@@ -34,17 +35,13 @@ def meta_learning(
       encoder_params: an earlier stage's encoder, to start from.
       chunk: tasks taken at once by the default meta-gradient; None chooses for the backend.
     """
-    if learner.meta_grad is None:
-        from metarep_jax.metalearn.base import meta_gradient
-
-        gradient = meta_gradient(learner, chunk)
-    else:
-        gradient = learner.meta_grad
+    gradient = meta_gradient(learner, chunk) if learner.meta_grad is None else learner.meta_grad
 
     def init(key: Array, episodes: PyTree) -> tuple[Any, Any]:
         rows = episodes.support.label.shape[1]
         if spec is not None and rows != spec.way * spec.shot:
             raise ValueError(f"the feed's episodes have {rows} support examples, {spec} has {spec.way * spec.shot}")
+        check_masks(episodes)
         return learner.init(key, jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), episodes), encoder_params)
 
     return Trainable(init, gradient)

@@ -29,7 +29,7 @@ def closed_form(theta, steps):
 @pytest.mark.parametrize("steps", [0, 1, 3, 8])
 def test_steps_on_a_quadratic_follow_the_closed_form_and_so_does_the_gradient_through_them(steps):
     def outer(start):
-        end = inner_loop(quadratic, start, steps=steps, learning_rate=RATE)
+        end = inner_loop(quadratic, start, steps=steps, learning_rate=RATE).weights
         return 0.5 * jnp.sum((end - TARGET) ** 2), end
 
     gradient, end = jax.grad(outer, has_aux=True)(START)
@@ -41,7 +41,7 @@ def test_steps_on_a_quadratic_follow_the_closed_form_and_so_does_the_gradient_th
 @pytest.mark.parametrize("steps", [2, 7])
 def test_first_order_is_the_gradient_at_the_adapted_weights(steps):
     def outer(start):
-        end = inner_loop(quadratic, start, steps=steps, learning_rate=RATE, order=1)
+        end = inner_loop(quadratic, start, steps=steps, learning_rate=RATE, order=1).weights
         return 0.5 * jnp.sum((end - TARGET) ** 2)
 
     np.testing.assert_allclose(jax.grad(outer)(START), closed_form(START, steps)[1] - np.asarray(TARGET), rtol=1e-5)
@@ -57,7 +57,7 @@ WEIGHTS = {"in": jnp.array([[0.3, -0.2, 0.5], [0.1, 0.8, -0.4]]), "out": jnp.arr
 
 def gradient_through(**how):
     def outer(weights, rate):
-        end = inner_loop(network, weights, steps=7, learning_rate=rate, **how)
+        end = inner_loop(network, weights, steps=7, learning_rate=rate, **how).weights
         return jnp.sum(end["out"] ** 2) + jnp.sum(end["in"]), end
 
     return jax.jit(jax.value_and_grad(outer, (0, 1), has_aux=True))(WEIGHTS, jnp.float32(0.2))
@@ -65,15 +65,16 @@ def gradient_through(**how):
 
 @pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize("unrolled", [0, 7])
-def test_recomputing_and_scanning_change_nothing(remat, unrolled):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_recomputing_scanning_and_mixed_mode_change_nothing(remat, unrolled, mixed):
     wanted = gradient_through(remat=False, unrolled=7)
-    found = gradient_through(remat=remat, unrolled=unrolled)
+    found = gradient_through(remat=remat, unrolled=unrolled, mixed=mixed)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, wanted)
 
 
 def test_only_what_adapts_moves_and_the_rest_still_has_a_gradient():
     def end(weights):
-        return inner_loop(network, weights, steps=2, learning_rate=0.2, adapts={"in": False, "out": True})
+        return inner_loop(network, weights, steps=2, learning_rate=0.2, adapts={"in": False, "out": True}).weights
 
     moved = end(WEIGHTS)
     np.testing.assert_array_equal(moved["in"], WEIGHTS["in"])
@@ -83,11 +84,11 @@ def test_only_what_adapts_moves_and_the_rest_still_has_a_gradient():
 
 
 def test_rates_may_be_a_tree_or_a_function_of_the_step():
-    by_leaf = inner_loop(network, WEIGHTS, steps=1, learning_rate={"in": 0.0, "out": 0.2})
-    only_out = inner_loop(network, WEIGHTS, steps=1, learning_rate=0.2, adapts={"in": False, "out": True})
+    by_leaf = inner_loop(network, WEIGHTS, steps=1, learning_rate={"in": 0.0, "out": 0.2}).weights
+    only_out = inner_loop(network, WEIGHTS, steps=1, learning_rate=0.2, adapts={"in": False, "out": True}).weights
     jax.tree.map(np.testing.assert_array_equal, by_leaf, only_out)
-    halved = inner_loop(network, WEIGHTS, steps=7, learning_rate=lambda step: jnp.where(step < 3, 0.2, 0.0))
-    three = inner_loop(network, WEIGHTS, steps=3, learning_rate=0.2)
+    halved = inner_loop(network, WEIGHTS, steps=7, learning_rate=lambda step: jnp.where(step < 3, 0.2, 0.0)).weights
+    three = inner_loop(network, WEIGHTS, steps=3, learning_rate=0.2).weights
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), halved, three)
 
 
@@ -95,12 +96,37 @@ def test_a_learned_rate_has_the_gradient_of_meta_sgd():
     """One step: dL/dα = −∇outer · ∇inner, entry by entry."""
 
     def outer(rate):
-        return 0.5 * jnp.sum((inner_loop(quadratic, START, steps=1, learning_rate=rate) - TARGET) ** 2)
+        return 0.5 * jnp.sum((inner_loop(quadratic, START, steps=1, learning_rate=rate).weights - TARGET) ** 2)
 
     rate = jnp.array([0.1, 0.3])
     inner = np.asarray(A @ START - B)
     end = np.asarray(START) - np.asarray(rate) * inner
     np.testing.assert_allclose(jax.grad(outer)(rate), -(end - np.asarray(TARGET)) * inner, rtol=1e-5)
+
+
+def test_the_losses_are_those_that_the_steps_start_from():
+    for unrolled in (0, 5):
+        found = inner_loop(quadratic, START, steps=3, learning_rate=RATE, unrolled=unrolled).losses
+        wanted = [quadratic(jnp.asarray(closed_form(START, step)[1], jnp.float32), 0) for step in range(3)]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        inner_loop(quadratic, START, steps=7, learning_rate=RATE, remat=True, unrolled=0).losses,
+        inner_loop(quadratic, START, steps=7, learning_rate=RATE).losses,
+    )
+
+
+def test_a_transformed_gradient_is_what_the_step_follows_also_where_only_a_part_adapts():
+    def double(gradient, step):
+        assert jax.tree.structure(gradient) == jax.tree.structure(WEIGHTS)
+        return jax.tree.map(lambda leaf: leaf * (2 + step), gradient)
+
+    found = inner_loop(
+        network, WEIGHTS, steps=2, learning_rate=0.1, transform=double, adapts={"in": False, "out": True}
+    )
+    wanted = inner_loop(
+        network, WEIGHTS, steps=2, learning_rate=lambda step: 0.1 * (2 + step), adapts={"in": False, "out": True}
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
 
 
 def test_negative_steps_and_other_orders_are_refused():

@@ -1,0 +1,95 @@
+"""An encoder with a linear head, as learners that adapt weights by gradients use it."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from metarep_jax.encoders import split_variables
+from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only, squared_error
+from metarep_jax.metalearn.norm_modes import query_forward
+from metarep_jax.types import Context, Episode, Examples, Outputs
+
+Output = Literal["logits", "mean"]  # classification with cross-entropy, or regression with squared error
+
+
+class Network(NamedTuple):
+    """The functions of an encoder and its head; ``weights`` is ``{"encoder", "head"}``, adapted or not."""
+
+    init: Callable[..., tuple[Any, Any]]  # (key, episode, encoder_params=None) -> params, state
+    support: Callable[[Any, Any, Examples, Context], Outputs]  # (weights, state, support, ctx) -> outputs
+    query: Callable[..., Outputs]  # (weights, state, support, inputs, ctx, mask=None) -> outputs, new state in training
+    loss: Callable[[Outputs, Examples], Array]
+
+
+def network(
+    encoder: nn.Module, way: int, output: Output = "logits", head: nn.Module | None = None, what: str = "this learner"
+) -> Network:
+    """``encoder`` and ``head``, by default a linear layer of ``way`` outputs that starts at zero.
+
+    Classes are numbered anew in every episode, so no head is right before the support set was seen, and a random one
+    only adds noise to the inner gradient that the encoder then has to undo (Kao et al. 2022,
+    https://arxiv.org/abs/2106.15367). The encoder learns from the first step on: the adapted head is not zero.
+
+    Args:
+      encoder: a module of ``metarep_jax.encoders``.
+      way: outputs: classes of an episode, or target dimensions.
+      output: "logits" with cross-entropy, or "mean" with squared error.
+      head: features [n, dim] -> [n, way].
+      what: names the learner in errors.
+
+    Raises:
+      ValueError: by ``init``, for an episode whose labels are not what ``output`` is trained on.
+    """
+    head = nn.Dense(way, kernel_init=nn.initializers.zeros) if head is None else head
+    loss = {"logits": cross_entropy, "mean": squared_error}[output]
+
+    def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
+        check_labels(episode, "class numbers" if output == "logits" else "targets", what)
+        encoder_key, head_key = jax.random.split(key)
+        inputs = episode.support.inputs
+        body = encoder_params or encoder.init(encoder_key, inputs)
+        features = jax.eval_shape(encoder.apply, body, inputs)
+        return split_variables(
+            {"encoder": body, "head": head.init(head_key, jnp.zeros(features.shape, features.dtype))}
+        )
+
+    def features_of(weights: Any, state: Any, inputs: Array, mask: Any, running: bool) -> tuple[Array, Any]:
+        variables = {"params": weights["encoder"], "batch_stats": state["encoder"]}
+        features, moved = encoder.apply(variables, inputs, mask, running, mutable=["batch_stats"])
+        return features, moved.get("batch_stats", {})
+
+    def outputs_of(weights: Any, features: Array) -> Any:
+        return head.apply({"params": weights["head"]}, features)
+
+    def support_outputs(weights: Any, state: Any, support: Examples, ctx: Context) -> Outputs:
+        features, _ = features_of(weights, state, support.inputs, support.mask, ctx.norm == "running")
+        return {output: outputs_of(weights, features), "features": features}
+
+    def query_outputs(
+        weights: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None
+    ) -> Outputs:
+        if ctx.norm == "transductive":
+            features, moved = features_of(weights, state, inputs, mask, False)
+        else:
+            features = query_forward(
+                lambda rows, mask, running: features_of(weights, state, rows, mask, running)[0],
+                support.inputs, inputs, ctx.norm, support_mask=support.mask, query_mask=mask,
+            )  # fmt: skip
+            moved = state["encoder"]
+        found = {output: outputs_of(weights, features), "features": features}
+        if output == "logits":
+            found["logits"] = seen_classes_only(found["logits"], support)
+        return {**found, "state": {**state, "encoder": moved}} if ctx.train else found
+
+    return Network(init, support_outputs, query_outputs, loss)
+
+
+def inner_steps_of(ctx: Context, training: int, test: int) -> int:
+    """How many inner steps ``ctx`` asks for: its own number, or the learner's for training or for test."""
+    if ctx.inner_steps is not None:
+        return ctx.inner_steps
+    return training if ctx.train else test
