@@ -80,16 +80,6 @@ def conv_layer(name: str) -> Callable[..., nn.Module]:
     return layers[name]
 
 
-def patch_conv(
-    x: Float[Array, "n h w c"],
-    kernel: Float[Array, "kh kw c out"],
-    strides: int | Sequence[int] = 1,
-    padding: Padding = "SAME",
-) -> Float[Array, "n oh ow out"]:
-    """The convolution of ``x`` with ``kernel`` (in deep learning's sense: a correlation), as one matrix product."""
-    return times_matrix(extract_patches(x, kernel.shape[:2], strides, padding), kernel.reshape(-1, kernel.shape[-1]))
-
-
 def in_chunks(patches: Rows, matrix: Float[Array, "k out"], x: Float[Array, "n ..."]) -> Float[Array, "n oh ow out"]:
     """``patches(x) @ matrix``; on a CPU a few rows at a time where that keeps the patches in the cache.
 
