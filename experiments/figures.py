@@ -1,23 +1,31 @@
 """The figures of a run, drawn from its data, models and metrics into RUN/figures."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import Run
 from metarep_jax.data import make_augment, sample_episodes
+from metarep_jax.encoders import make_encoder
+from metarep_jax.encoders.layers import as_image_float
+from metarep_jax.evaluate import adaptation_similarity, interval, occlusion_maps, variables_similarity
+from metarep_jax.evaluate.similarity import HEAD
 from metarep_jax.model import Model
 from metarep_jax.report import figures
-from metarep_jax.report.results import Cells, Result
+from metarep_jax.report.results import Cell, Cells, Result
 from metarep_jax.train import is_first
-from metarep_jax.types import EpisodeSpec
+from metarep_jax.types import EpisodeSpec, episode_of
 
 Drawn = ParamSpec("Drawn")
 MAP_CLASSES, MAP_IMAGES = 12, 12  # of the embedding map: few enough that colours can be told apart
+LAYER_TASKS, LAYER_IMAGES = 20, 256  # behind the figure of the layers
 
 
 def first_draws(draw: Callable[Concatenate[Path, Run, Drawn], None]) -> Callable[Concatenate[Run, Drawn], Path]:
@@ -69,6 +77,76 @@ def embedding_figure(path: Path, run: Run, model: Model) -> None:
 
 
 @first_draws
+def layers_figure(path: Path, run: Run, model: Model, before: Any = None) -> None:
+    """CKA of the layers before and after adaptation to test tasks, and before and after meta-training.
+
+    Args:
+      path, run: see ``first_draws``.
+      model: meta-learned.
+      before: the encoder's variables that meta-training started from; None: those of its random initialisation.
+    """
+    pool, encoder = run.splits.test, make_encoder(model.spec.encoder)
+    comparisons: dict[str, dict[str, Cell]] = {}
+    spec = EpisodeSpec(min(model.spec.way, pool.count.shape[0]), 1, min(15, int(pool.count.min()) - 1))
+    learner = model.learner(spec.way)
+
+    def one(key: Any) -> dict[str, Any]:
+        episode = sample_episodes(key, pool, spec)
+        return adaptation_similarity(learner, encoder, model.params, model.learner_state, episode, key)
+
+    if _gradient_based(model):
+        found = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(run.key(7), LAYER_TASKS))
+        comparisons["before and after adaptation"] = {
+            name: interval(np.asarray(found[name])).cell() for name in _in_order(found)
+        }
+    rows = np.asarray(jax.random.choice(run.key(8), pool.label.shape[0], (LAYER_IMAGES,), replace=False))
+    inputs = jnp.asarray(pool.inputs[rows])
+    before = jax.jit(encoder.init)(run.key(1), inputs[:1]) if before is None else before
+    moved = jax.jit(partial(variables_similarity, encoder))(before, model.encoder_params, inputs)
+    comparisons["before and after meta-training"] = {
+        name: {"mean": float(moved[name]), "ci95": None, "n": 1} for name in _in_order(moved)
+    }
+    figures.save_layer_similarity(path, comparisons)
+
+
+@first_draws
+def occlusion_figure(path: Path, run: Run, model: Model) -> None:
+    """What the adapted model looks at in one query of each class of a test task."""
+    pool = run.splits.test
+    spec = EpisodeSpec(min(model.spec.way, pool.count.shape[0], 8), 1, 1)
+    spec = dataclasses.replace(spec, way=model.spec.way) if model.fixed_way else spec
+    learner, ctx = model.learner(spec.way), model.learner(spec.way).test_context
+
+    def draw(key: Any) -> tuple[Any, Any]:
+        support, query = sample_episodes(key, pool, spec)
+        task = learner.adapt(model.params, model.learner_state, support, key, ctx)
+        images = as_image_float(query.inputs)
+
+        def answer(images: Any) -> Any:
+            return learner.predict(model.params, model.learner_state, task, images, ctx)["logits"]
+
+        return images, occlusion_maps(answer, images, query.label, size=max(images.shape[1] // 4, 1))
+
+    figures.save_occlusion(path, *map(np.asarray, jax.jit(draw)(run.key(9))))
+
+
+@first_draws
 def bars_figure(path: Path, run: Run, result: Result | Cells) -> None:
     """The final bar chart with its intervals."""
     figures.save_bars(path, result)
+
+
+def _gradient_based(model: Model) -> bool:
+    """Whether the learner's task is fast weights, which can be compared layer by layer."""
+    learner, shape = model.learner(model.spec.way), (1, *model.spec.shape)
+    episode = episode_of(EpisodeSpec(model.spec.way, 1, 1), jnp.zeros(shape))
+    task = jax.eval_shape(
+        partial(learner.adapt, ctx=learner.test_context),
+        model.params, model.learner_state, episode.support, jax.random.key(0),
+    )  # fmt: skip
+    return isinstance(task, dict) and "fast" in task
+
+
+def _in_order(layers: dict[str, Any]) -> list[str]:
+    """The layers from input to output, since ``jit`` sorts them by name."""
+    return sorted(layers, key=lambda name: (name == HEAD, len(name), name))

@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
-from experiments.figures import curves_figure, embedding_figure, episode_figure
+from experiments.figures import curves_figure, embedding_figure, episode_figure, layers_figure, occlusion_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
@@ -135,6 +135,8 @@ def work(run: Run) -> None:
         episode_figure(run, training_episode(run, config.meta.episode)),
         curves_figure(run, {"meta-learn": run.folder}),
         embedding_figure(run, model),
+        layers_figure(run, model, start.encoder_params if start else None),
+        occlusion_figure(run, model),
     ]
     finish(run, cells, figure_paths=paths)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, PatchConv, as_image_float, conv_layer, max_pool
+from metarep_jax.encoders.layers import Norm, PatchConv, as_image_float, conv_layer, keep_layer, max_pool
 
 
 class Conv4(nn.Module):
@@ -43,7 +43,7 @@ class Conv4(nn.Module):
         stride = 2 if self.downsample == "stride" else 1
         x = as_image_float(x, self.mean, self.std, self.dtype)
         activate: Callable[[Array], Array] | None = None
-        for _ in range(4):
+        for block in range(4):
             layer = conv_layer(self.conv)
             conv = layer(self.width, (3, 3), strides=(stride, stride), use_bias=self.norm == "none", dtype=self.dtype)
             if isinstance(conv, PatchConv):
@@ -52,6 +52,7 @@ class Conv4(nn.Module):
                 x, matrix = conv(activate(x) if activate else x), None
             normalise = Norm(self.norm, axis_name=self.axis_name).fitted(x, mask, running, matrix)
             activate = partial(_activate, normalise, self.downsample == "pool")
+            keep_layer(self, f"block{block + 1}", partial(activate, x))
         x = activate(x) if activate else x
         return x.reshape(x.shape[0], -1) if self.readout == "flatten" else x.mean((1, 2))
 

@@ -1,14 +1,16 @@
 """The layers that encoders are made of: convolutions, norms, image input, pooling."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.encoders.convolution import PatchConv, conv_layer
 from metarep_jax.encoders.norms import Norm
 
-__all__ = ["Norm", "PatchConv", "as_image_float", "conv_layer", "max_pool"]
+__all__ = ["Norm", "PatchConv", "as_image_float", "conv_layer", "keep_layer", "max_pool"]
 
 
 def as_image_float(
@@ -22,6 +24,12 @@ def as_image_float(
     if std != 1.0:
         x = x / std
     return x.astype(dtype)
+
+
+def keep_layer(module: nn.Module, name: str, output: Callable[[], Array]) -> None:
+    """Keeps a layer's output as ``name`` where the collection "intermediates" is asked for; computes nothing else."""
+    if module.is_mutable_collection("intermediates"):
+        module.sow("intermediates", name, output(), reduce_fn=lambda _, new: new, init_fn=lambda: None)
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

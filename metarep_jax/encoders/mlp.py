@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, as_image_float
+from metarep_jax.encoders.layers import Norm, as_image_float, keep_layer
 
 
 class MLP(nn.Module):
@@ -27,7 +27,8 @@ class MLP(nn.Module):
         self, x: Shaped[Array, "n ..."], mask: Bool[Array, " n"] | None = None, running: bool = False
     ) -> Float[Array, "n dim"]:
         x = as_image_float(x, self.mean, self.std, self.dtype).reshape(x.shape[0], -1)
-        for width in self.widths:
+        for layer, width in enumerate(self.widths):
             x = nn.Dense(width, use_bias=self.norm == "none", dtype=self.dtype)(x)
             x = nn.relu(Norm(self.norm, axis_name=self.axis_name)(x, mask, running))
+            keep_layer(self, f"layer{layer + 1}", lambda x=x: x)
         return x

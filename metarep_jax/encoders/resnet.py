@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, as_image_float, conv_layer, max_pool
+from metarep_jax.encoders.layers import Norm, as_image_float, conv_layer, keep_layer, max_pool
 
 Layer = Callable[..., Any]
 
@@ -85,6 +85,7 @@ class ResNet(nn.Module):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
                 x = self.block(self.width * 2**stage, stride, conv, norm)(x, mask, running)
+            keep_layer(self, f"stage{stage + 1}", lambda x=x: x)
         return x.mean((1, 2))
 
 
@@ -110,7 +111,7 @@ class ResNet12(nn.Module):
         x = as_image_float(x, self.mean, self.std, self.dtype)
         conv = partial(conv_layer(self.conv), use_bias=False, dtype=self.dtype)
         norm = partial(Norm, self.norm, axis_name=self.axis_name)
-        for multiple in (1, 2.5, 5, 10):
+        for block, multiple in enumerate((1, 2.5, 5, 10)):
             width = int(self.width * multiple)
             y = x
             for layer in range(3):
@@ -118,6 +119,7 @@ class ResNet12(nn.Module):
                 y = nn.leaky_relu(y, 0.1) if layer < 2 else y
             shortcut = norm()(conv(width, (1, 1))(x), mask, running)
             x = max_pool(nn.leaky_relu(y + shortcut, 0.1))
+            keep_layer(self, f"block{block + 1}", lambda x=x: x)
         return x.mean((1, 2))
 
 

@@ -2,16 +2,23 @@
 
 from metarep_jax.evaluate.few_shot import episode_accuracy, few_shot_accuracy
 from metarep_jax.evaluate.intervals import Interval, interval
+from metarep_jax.evaluate.occlusion import occlusion_maps
 from metarep_jax.evaluate.pools import feature_pool, split_examples
 from metarep_jax.evaluate.probes import linear_probe, nearest_neighbours
+from metarep_jax.evaluate.similarity import adaptation_similarity, layer_outputs, linear_cka, variables_similarity
 
 __all__ = [
     "Interval",
+    "adaptation_similarity",
     "episode_accuracy",
     "feature_pool",
     "few_shot_accuracy",
     "interval",
+    "layer_outputs",
+    "linear_cka",
     "linear_probe",
     "nearest_neighbours",
+    "occlusion_maps",
     "split_examples",
+    "variables_similarity",
 ]

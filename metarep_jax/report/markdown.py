@@ -14,6 +14,8 @@ CAPTIONS = {
     "episode": "One training episode: what is adapted on, and what is judged.",
     "curves": "Training, stage by stage.",
     "embedding": "Features of classes that were never seen in training.",
+    "layers": "How similar each layer is to what it was: high where features are reused, low where they are new.",
+    "occlusion": "What the adapted model looks at: red where covering a square costs the right answer probability.",
     "bars": "Accuracy on unseen classes, with 95% intervals.",
 }
 
