@@ -81,12 +81,12 @@ def code_blocks():
 
 
 def test_the_learner_printed_in_the_readme_learns(tmp_path, monkeypatch):
-    code = next(block for block in code_blocks() if "def ridge" in block)
+    code = next(block for block in code_blocks() if "def discriminant" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
-    (tmp_path / "ridge.py").write_text(code)
+    (tmp_path / "discriminant.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     encoder = make_encoder(EncoderConfig(name="mlp", width=8))
-    learner = make_learner(LearnerConfig(name="ridge:ridge", l2=0.1), encoder, way=2)
+    learner = make_learner(LearnerConfig(name="discriminant:discriminant", l2=0.1), encoder, way=2)
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 4, 4, 1), dtype=np.uint8)  # [class, task, image, ...]
     images[0] //= 2  # a darker class
     label = np.repeat(np.arange(2), 3)
