@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import cattrs
 import jax
@@ -71,6 +71,28 @@ class CommonConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LearnerFlag:
+    """Gives an experiment's config the flag --learner."""
+
+    learner: str | None = None
+    """Shorthand for the learner's name or its dotted path my_module:my_learner; its settings lie further down."""
+
+    learner_in: ClassVar[str] = "meta"  # the field whose settings have the learner
+
+    def resolved(self) -> Any:
+        """The config with --learner put where it belongs.
+
+        Raises:
+          ValueError: for a learner that does not exist.
+        """
+        if self.learner is None:
+            return self
+        settings: Any = getattr(self, self.learner_in)
+        settings = dataclasses.replace(settings, learner=dataclasses.replace(settings.learner, name=self.learner))
+        return dataclasses.replace(self, **{"learner": None, self.learner_in: settings})
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run in progress: its folder, its data, and the helpers bound to its devices."""
 
@@ -102,6 +124,7 @@ def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig)
     for chatty in ("absl", "jax", "orbax", "grain", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
+        config = config.resolved() if isinstance(config, LearnerFlag) else config
         use_cpu_devices(config.devices)
         if config.coordinator is not None:
             address = None if config.coordinator == "auto" else config.coordinator
@@ -208,6 +231,7 @@ def parse(
 
 __all__ = [
     "CommonConfig",
+    "LearnerFlag",
     "Run",
     "console",
     "figures",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
+from experiments.common import CommonConfig, LearnerFlag, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of
 from experiments.figures import curves_figure, episode_figure
 from experiments.metatrain import training_episode, validation
@@ -59,7 +59,7 @@ class DistillSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class DistillConfig(CommonConfig):
+class DistillConfig(LearnerFlag, CommonConfig):
     """Flags of experiments.distill. --encoder is not used: the student's encoder is --distill.student."""
 
     teacher: Path = Path("runs/metatrain-glyphs")
@@ -68,6 +68,8 @@ class DistillConfig(CommonConfig):
     """What is trained; see above."""
     distill: DistillSettings = DistillSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    learner_in = "distill"
 
 
 def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: Path) -> Model:

@@ -1,9 +1,9 @@
 """Stage 2: meta-learn on labelled training classes, from scratch or from pretrained features.
 
     python -m experiments.metatrain                                             # MAML on glyphs
-    python -m experiments.metatrain --meta.learner.name prototypical --meta.episode.way 20
+    python -m experiments.metatrain --learner prototypical --meta.episode.way 20
     python -m experiments.metatrain --start runs/pretrain-glyphs                # from stage 1's encoder
-    python -m experiments.metatrain --meta.learner.name my_module:my_learner    # a learner of your own
+    python -m experiments.metatrain --learner my_module:my_learner              # a learner of your own
 
 The best checkpoint on the validation classes is kept and judged on the test classes.
 """
@@ -12,7 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
+from experiments.common import CommonConfig, LearnerFlag, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, episode_figure, layers_figure, occlusion_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
@@ -39,7 +39,7 @@ class MetatrainSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class MetatrainConfig(CommonConfig):
+class MetatrainConfig(LearnerFlag, CommonConfig):
     """Flags of experiments.metatrain."""
 
     start: Path | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from experiments.common import CommonConfig, Run, console, finish, run_experiment
+from experiments.common import CommonConfig, LearnerFlag, Run, console, finish, run_experiment
 from experiments.distill import DistillSettings, few_shot_stage, parameter_cells
 from experiments.evaluate import BASELINES, EvaluateSettings, cells_of, frozen
 from experiments.figures import bars_figure, curves_figure, embedding_figure, episode_figure, views_figure
@@ -29,7 +29,7 @@ from metarep_jax.types import EpisodeSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineConfig(CommonConfig):
+class PipelineConfig(LearnerFlag, CommonConfig):
     """Flags of experiments.pipeline."""
 
     pretrain: PretrainSettings = PretrainSettings()
