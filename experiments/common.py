@@ -16,6 +16,7 @@ import jax
 import tyro
 from rich import get_console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.encoders import EncoderConfig
@@ -115,6 +116,20 @@ class Run:
 
 def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig) -> None:
     """Sets up devices, data and run folder, then runs ``work``; ends with an error's message and a non-zero status."""
+    with errors_told():
+        config = config.resolved() if isinstance(config, LearnerFlag) else config
+        use_cpu_devices(config.devices)
+        if config.coordinator is not None:
+            address = None if config.coordinator == "auto" else config.coordinator
+            start_processes(address, config.processes, config.process_index)
+            console.quiet = not is_first()
+        with prepared(name, config) as run:
+            work(run)
+
+
+@contextlib.contextmanager
+def errors_told() -> Iterator[None]:
+    """Log lines on the console; an error that a user can act on ends the program with its message and status 1."""
     logging.basicConfig(
         level=logging.INFO,
         format="%(message)s",
@@ -124,34 +139,36 @@ def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig)
     for chatty in ("absl", "jax", "orbax", "grain", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        config = config.resolved() if isinstance(config, LearnerFlag) else config
-        use_cpu_devices(config.devices)
-        if config.coordinator is not None:
-            address = None if config.coordinator == "auto" else config.coordinator
-            start_processes(address, config.processes, config.process_index)
-            console.quiet = not is_first()
-        with prepared(name, config) as run:
-            work(run)
+        yield
     except (ValueError, OSError, TrainingDiverged) as error:
-        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        tell_error(error)
         raise SystemExit(1) from error
+
+
+def tell_error(error: BaseException) -> None:
+    """Prints an error's message."""
+    console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager
 def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     """The data, checked, and then the run folder, locked."""
     started = time.perf_counter()
-    data = config.data
-    if data.data_dir is None and os.environ.get("METAREP_DATA"):
-        data = dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
-    with console.status(f"reading {data.name}") as status:
-        splits = load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
+    splits = read_data(config.data)
     devices = local_devices(config.devices)
-    folder = config.run_folder or Path("runs") / f"{name}-{data.name.replace('/', '_')}"
+    folder = config.run_folder or Path("runs") / f"{name}-{config.data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
     console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
     with open_run(folder, training_settings(config), hold=is_first()):
         yield Run(name, folder, config, splits, started, devices)
+
+
+def read_data(data: DataConfig) -> Splits:
+    """The data of a config, from $METAREP_DATA where it names no folder."""
+    if data.data_dir is None and os.environ.get("METAREP_DATA"):
+        data = dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
+    with console.status(f"reading {data.name}") as status:
+        return load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
 
 
 def stage(folder: Path, what: str, train: Callable[[], Model], config: FitConfig) -> Model:
@@ -225,7 +242,7 @@ def parse(
     try:
         return tyro.cli(config, description=description, args=args, **given)
     except ValueError as error:
-        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        tell_error(error)
         raise SystemExit(2) from error
 
 

@@ -65,17 +65,27 @@ def metatrain_stage(
     encoder_config: EncoderConfig,
     encoder_params: Any = None,
     what: str = "meta-learn",
+    validate_on: EpisodeSpec | None = None,
 ) -> Model:
-    """The meta-trained model; taken from ``folder`` when an earlier run finished it there."""
+    """The meta-trained model; taken from ``folder`` when an earlier run finished it there.
+
+    ``validate_on``: the episodes on validation classes by which the best checkpoint is chosen; None: 1-shot ones.
+    """
 
     def train() -> Model:
-        return metatrained_model(run, settings, folder, encoder_config, encoder_params, what)
+        return metatrained_model(run, settings, folder, encoder_config, encoder_params, what, validate_on)
 
     return stage(folder, what, train, settings.train)
 
 
 def metatrained_model(
-    run: Run, settings: MetatrainSettings, folder: Path, encoder_config: EncoderConfig, encoder_params: Any, what: str
+    run: Run,
+    settings: MetatrainSettings,
+    folder: Path,
+    encoder_config: EncoderConfig,
+    encoder_params: Any,
+    what: str,
+    validate_on: EpisodeSpec | None,
 ) -> Model:
     """Trains stage 2; checkpoints and metrics go to ``folder``."""
     config, pool = run.config, run.splits.train
@@ -93,7 +103,7 @@ def metatrained_model(
         config=settings.train,
         seed=config.seed,
         folder=folder,
-        validate=validation(run, card, settings.validation_episodes),
+        validate=validation(run, card, settings.validation_episodes, columns=[validate_on] if validate_on else None),
         select="val_accuracy",
         description=f"{what} ({settings.learner.name})",
         settings=training_settings(config),
@@ -102,12 +112,17 @@ def metatrained_model(
     return Model(card, fitted.params, fitted.state)
 
 
-def validation(run: Run, card: ModelSpec, episodes: int, student: bool = False) -> Any:
-    """A callback for ``fit``: accuracy on 1-shot episodes of the validation classes; None where there are too few."""
+def validation(
+    run: Run, card: ModelSpec, episodes: int, student: bool = False, columns: list[EpisodeSpec] | None = None
+) -> Any:
+    """A callback for ``fit``: accuracy on episodes of the validation classes; None where there are too few.
+
+    Episodes are the first of ``columns``, by default 1-shot ones of the training's way or of 5.
+    """
     pool = run.splits.val
-    columns = (
-        EvaluateSettings(ways=(card.way, 5), shots=(1,)).specs(run.splits.protocol, pool) if pool.count.size else []
-    )
+    if columns is None or not pool.count.size:
+        settings = EvaluateSettings(ways=(card.way, 5), shots=(1,))
+        columns = settings.specs(run.splits.protocol, pool) if pool.count.size else []
     if not columns:
         return None
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from metarep_jax.report.published import is_published
 from metarep_jax.report.results import Cell, Cells
 
 ROWS = {
@@ -16,8 +17,27 @@ ROWS = {
     "maml_scratch": "MAML from scratch",
     "maml_pretrained": "MAML after pretraining",
     "student": "distilled student",
+    "maml": "MAML",
+    "first_order_maml": "MAML, first order",
+    "anil": "ANIL",
+    "boil": "BOIL",
+    "meta_sgd": "Meta-SGD",
+    "meta_curvature": "Meta-Curvature",
+    "maml_pp": "MAML++",
+    "imaml": "iMAML",
+    "cavia": "CAVIA",
+    "reptile": "Reptile",
+    "reptile_transductive": "Reptile, transductive",
+    "prototypical": "Prototypical Networks",
+    "matching": "Matching Networks",
+    "matching_full_context": "Matching Networks, full context",
+    "relation": "Relation Networks",
+    "ridge": "R2-D2 (ridge regression)",
+    "newton_logistic": "LR-D2 (logistic regression)",
+    "svm": "MetaOptNet (support vectors)",
 }
 _EPISODE = re.compile(r"(\d+)w(\d+)s")
+_SHOTS = re.compile(r"(\d+)shot")
 _MODE = re.compile(r"(.+) \((running|support|one_query|transductive)\)")
 
 
@@ -29,9 +49,11 @@ def row_label(row: str) -> str:
 
 
 def column_label(column: str) -> str:
-    """``5w1s`` → "5-way 1-shot"."""
-    match = _EPISODE.fullmatch(column)
-    return f"{match[1]}-way {match[2]}-shot" if match else column.replace("_", " ")
+    """``5w1s`` → "5-way 1-shot", ``5shot`` → "5-shot"."""
+    if match := _EPISODE.fullmatch(column):
+        return f"{match[1]}-way {match[2]}-shot"
+    match = _SHOTS.fullmatch(column)
+    return f"{match[1]}-shot" if match else column.replace("_", " ")
 
 
 def is_accuracy(column: str) -> bool:
@@ -58,8 +80,8 @@ def main_and_modes(cells: Cells) -> tuple[Cells, Cells]:
 
 
 def columns_of(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Columns in the order in which they first appear, ``parameters`` last."""
-    found = list(dict.fromkeys(column for columns in cells.values() for column in columns))
+    """Columns in the order in which they first appear, ``parameters`` last; published numbers stand beside ours."""
+    found = dict.fromkeys(column for columns in cells.values() for column in columns if not is_published(column))
     return sorted(found, key=lambda column: column == "parameters")
 
 

@@ -4,6 +4,10 @@
 … replaced by the table of the result of that name …
 <!-- end table -->
 
+<!-- settings: omniglot_supervised -->
+… how each row of that result was made …
+<!-- end settings -->
+
 <!-- value: omniglot_pipeline / student / 5w1s -->97.9%<!-- end -->                        a cell
 <!-- value: omniglot_pipeline / student minus meta_pretrained / 5w1s -->…<!-- end -->      the difference of two
 <!-- value: omniglot_pipeline / wall_clock -->41 min<!-- end -->                           the time of the run
@@ -15,10 +19,11 @@ from pathlib import Path
 
 from metarep_jax.report.labels import is_accuracy, main_and_modes, number
 from metarep_jax.report.results import Cell, Result, read_result
-from metarep_jax.report.tables import caption, duration, markdown_table
+from metarep_jax.report.tables import caption, duration, markdown_table, settings_table
 
 ABSENT = "not measured yet"
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end table -->)", re.DOTALL)
+_SETTINGS = re.compile(r"(<!-- settings: (\S+) -->\n).*?(<!-- end settings -->)", re.DOTALL)
 _VALUE = re.compile(r"(<!-- value: ([^>]+?) -->).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -42,6 +47,7 @@ def redrawn(text: str, results: Mapping[str, Result]) -> str:
       ValueError: for a marker that asks for a row or column that its result does not have.
     """
     text = _TABLE.sub(lambda found: found[1] + table(found[2], results) + "\n" + found[3], text)
+    text = _SETTINGS.sub(lambda found: found[1] + settings(found[2], results) + "\n" + found[3], text)
     return _VALUE.sub(lambda found: found[1] + value(found[2], results) + found[3], text)
 
 
@@ -53,6 +59,11 @@ def table(name: str, results: Mapping[str, Result]) -> str:
     main, _ = main_and_modes(result.cells)
     commit = f", commit `{result.commit[:10]}`" if result.commit else ""
     return f"\n{markdown_table(main)}\n\n<sub>{caption(result)}; `{result.command}`{commit}</sub>\n"
+
+
+def settings(name: str, results: Mapping[str, Result]) -> str:
+    """The Markdown table of how each row of a result was made."""
+    return f"\n{settings_table(results[name])}\n" if name in results else f"\n*{ABSENT}*\n"
 
 
 def value(query: str, results: Mapping[str, Result]) -> str:

@@ -1,5 +1,8 @@
 """Tables drawn from results, for the terminal and for Markdown."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich import box
 from rich.console import Group
 from rich.markup import escape
@@ -15,7 +18,10 @@ from metarep_jax.report.labels import (
     main_and_modes,
     row_label,
 )
-from metarep_jax.report.results import Cells, Result
+from metarep_jax.report.published import is_published, published_column, standing
+from metarep_jax.report.results import Cell, Cells, Result
+
+SETTINGS = ("protocol", "norm", "seeds", "steps", "tasks", "time", "device", "published", "note")  # of a row's cells
 
 
 def terminal_table(result: Result) -> Group:
@@ -40,12 +46,17 @@ def _table(cells: Cells, title: str, style: str = "") -> Table:
     for row, found in cells.items():
         texts = [cell_text(found.get(column), column).replace(" ± ", "±") for column in columns]
         texts = [f"[bold]{text}[/]" if row in best[column] else text for column, text in zip(columns, texts)]
+        beside = [_beside(found, column).replace(" ± ", "±").replace(" (", "\n(") for column in columns]
+        texts = [f"{text}{more}" for text, more in zip(texts, beside)]
         table.add_row(escape(row_label(row)), *texts, style=style)
     return table
 
 
 def markdown_table(cells: Cells, *, corner: str = "") -> str:
-    """A Markdown table of ``cells``, the best of each column of accuracies bold."""
+    """A Markdown table of ``cells``, the best of each column of accuracies bold.
+
+    Where a cell has a published number, it follows in brackets, after ✓ when ours lies within its interval or above.
+    """
     columns = columns_of(cells)
     best = {column: best_rows(cells, column, cells) for column in columns}
     lines = [
@@ -55,8 +66,37 @@ def markdown_table(cells: Cells, *, corner: str = "") -> str:
     for row, found in cells.items():
         texts = [cell_text(found.get(column), column) for column in columns]
         texts = [f"**{text}**" if row in best[column] else text for column, text in zip(columns, texts)]
+        texts = [text + _beside(found, column) for column, text in zip(columns, texts)]
         lines.append("| " + " | ".join([_escaped(row_label(row)), *texts]) + " |")
     return "\n".join(lines)
+
+
+def settings_table(result: Result) -> str:
+    """A Markdown table of how each row was made: a row of the result a row, from ``config["cells"][row][column]``.
+
+    A setting that differs between a row's columns is listed in their order, with " / " between.
+    """
+    details: Mapping[str, Mapping[str, Mapping[str, Any]]] = result.config.get("cells", {})
+    names = [name for name in SETTINGS if any(name in cell for row in details.values() for cell in row.values())]
+    lines = ["|  | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for row, columns in details.items():
+        texts = [_joined([str(cell.get(name, "–")) for cell in columns.values()]) for name in names]
+        lines.append("| " + " | ".join(map(_escaped, [row_label(row), *texts])) + " |")
+    return "\n".join(lines)
+
+
+def _joined(texts: list[str]) -> str:
+    return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
+
+
+def _beside(found: Mapping[str, Cell], column: str) -> str:
+    """What was published for a cell, in brackets, and whether ours reaches it; empty where nothing was."""
+    published = found.get(published_column(column))
+    if published is None:
+        return ""
+    ours = found.get(column)
+    reached = ours is not None and standing(ours, published, higher_is_better=is_accuracy(column)) != "below"
+    return f"{' ✓' if reached else ''} ({cell_text(published, column)})"
 
 
 def caption(result: Result) -> str:
@@ -67,6 +107,8 @@ def caption(result: Result) -> str:
     parts = [result.protocol.strip()]
     if counts:
         parts.append(f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell")
+    if any(is_published(column) for row in result.cells.values() for column in row):
+        parts.append("in brackets what was published, ✓ where ours lies within its interval or is better")
     parts.append(f"{device_text(result)}, {duration(result.wall_clock_s)}")
     return "; ".join(part for part in parts if part)
 
