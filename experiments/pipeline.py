@@ -24,6 +24,7 @@ from metarep_jax.distill import LossConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
+from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 
@@ -149,11 +150,10 @@ OMNIGLOT = dataclasses.replace(
     GLYPHS,
     data=DataConfig(name="omniglot", protocol="vinyals-no-rotations"),
     pretrain=PretrainSettings(
+        objective=ObjectiveConfig(neighbours=5, neighbours_after=4000),
         # After 1,500 steps on validation classes, 5- and 20-way 1-shot: 86.8 and 71.9% with these views and this rate;
         # 85.9 and 69.0% with "glyph" views at half the rate.
         augment="handwriting",
-        neighbours=5,
-        neighbours_after=4000,
         optimiser=OptimiserConfig(
             name="adamw", learning_rate=4e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=100
         ),

@@ -1,7 +1,8 @@
-"""Stage 1: learn features without labels (SimCLR), and judge them on unseen classes.
+"""Stage 1: learn features without labels, and judge them on unseen classes.
 
     python -m experiments.pretrain                                  # glyphs, a few minutes on a laptop
     python -m experiments.pretrain --data.name omniglot --data.data-dir DIR
+    python -m experiments.pretrain --pretrain.objective.name my_module:my_objective
     python -m experiments.pretrain --data.name folder --data.data-dir DIR --data.image-size 32 --encoder.name resnet18
 
 Writes config, metrics, checkpoints, figures, report.md, result.json and the model; the same command resumes.
@@ -21,7 +22,7 @@ from metarep_jax.encoders import encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.pretrain import collapse_warning, simclr
+from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
 from metarep_jax.types import Feed
 
@@ -30,20 +31,11 @@ WHITENING_ROWS = 20_000  # training images that the whitening is fitted on; more
 
 @dataclasses.dataclass(frozen=True)
 class PretrainSettings:
-    """SimCLR and its training."""
+    """An objective and its training."""
 
+    objective: ObjectiveConfig = ObjectiveConfig()
     augment: str = "glyph"
-    """Views: a preset of metarep_jax.data.augment (none, glyph, simclr, crop-flip)."""
-    temperature: float = 0.1
-    """Of NT-Xent."""
-    hidden: int = 256
-    """Hidden units of the projector."""
-    out: int = 128
-    """Outputs of the projector."""
-    neighbours: int = 0
-    """Mutual nearest neighbours, of this many, serve as partners too; 0: only views of the same image."""
-    neighbours_after: int = 0
-    """Step from which neighbours serve; they are found anew every train.refresh_every steps."""
+    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, simclr, crop-flip)."""
     rotations: bool = False
     """Whether quarter turns of an image are images of their own."""
     whiten: float = 0.25
@@ -75,15 +67,12 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
     feed, rows = training_feed(run, settings)
     train = with_epochs(settings.train, settings.epochs, rows)
     encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
-    objective = simclr(
+    objective = make_objective(
+        settings.objective,
         encoder,
         augment=make_augment(settings.augment),
-        temperature=settings.temperature,
-        hidden=settings.hidden,
-        out=settings.out,
-        neighbours=settings.neighbours,
-        neighbours_after=settings.neighbours_after,
         axis_name=AXIS,
+        total_steps=train.steps,
     )
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
@@ -102,7 +91,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         folder=folder,
         validate=validate if run.splits.val.count.shape[0] >= 5 else None,
         warn=collapse_warning,
-        description="pretrain (SimCLR)",
+        description=f"pretrain ({settings.objective.name})",
         settings=training_settings(config),
         devices=run.devices,
     )
@@ -111,15 +100,15 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
 
 def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
     """Batches of the training images, from the pool on the device or streamed from the disk, and images an epoch."""
-    pool, size = run.splits.train, settings.train.batch_size
+    pool, size, neighbours = run.splits.train, settings.train.batch_size, settings.objective.neighbours
     if run.splits.config.stream:
-        if settings.neighbours or settings.rotations:
+        if neighbours or settings.rotations:
             raise ValueError(
                 "neighbours and rotations need the images on the device; leave out --data.stream, or these"
             )
         reader = stream_reader(run.splits, size, seed=run.config.seed)
         return Feed(size, None, reader=reader), reader.rows
-    partnered = with_partners(pool, settings.neighbours) if settings.neighbours else pool
+    partnered = with_partners(pool, neighbours) if neighbours else pool
     return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
 
 

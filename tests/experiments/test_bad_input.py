@@ -108,6 +108,7 @@ def test_a_protocol_of_another_data_set_is_refused(capsys, tmp_path, images):
         ("metatrain", ["--meta.learner.name", "mmal"], "maml"),
         ("metatrain", ["--meta.learner.name", "no_such_module:learner"], "no_such_module"),
         ("pretrain", ["--pretrain.augment", "gylph"], "glyph"),
+        ("pretrain", ["--pretrain.objective.name", "simclear"], "simclr"),
     ],
 )
 def test_unknown_names_list_what_exists(capsys, tmp_path, images, name, flags, known):
@@ -129,7 +130,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(capsys, tmp_path, ima
         ["--pretrain.train.steps", 0],
         ["--pretrain.train.batch-size", -2],
         ["--pretrain.optimiser.learning-rate", -0.1],
-        ["--pretrain.temperature", 0],
+        ["--pretrain.objective.temperature", 0],
         ["--data.image-size", 0],
         ["--encoder.width", 0],
         ["--evaluate.episodes", 0],
