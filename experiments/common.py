@@ -35,7 +35,7 @@ from metarep_jax.train import (
 from metarep_jax.train.processes import told_by_first
 
 console = get_console()  # the one that progress bars and log lines write to
-Config = TypeVar("Config", bound="CommonConfig")
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)

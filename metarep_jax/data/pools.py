@@ -35,6 +35,14 @@ def pool_of_arrays(images: Shaped[np.ndarray, "n ..."], labels: Shaped[np.ndarra
     return Pool(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(members), jnp.asarray(count))
 
 
+def joined_pools(first: Pool, second: Pool) -> Pool:
+    """The classes of both pools, those of the second numbered after those of the first."""
+    images = np.concatenate([np.asarray(first.inputs), np.asarray(second.inputs)])
+    classes = first.count.shape[0]
+    labels = np.concatenate([np.asarray(first.label), np.asarray(second.label) + classes])
+    return pool_of_arrays(images, labels, classes=classes + second.count.shape[0])
+
+
 def with_partners(pool: Pool, k: int) -> Partnered:
     """The pool with ``k`` places for partners a row, at first all the row itself (see ``pretrain.neighbours``).
 

@@ -8,7 +8,7 @@ import jax
 import optax
 
 OPTIMISERS = ("adam", "adamw", "lars", "sgd", "momentum")
-SCHEDULES = ("constant", "cosine", "halving")
+SCHEDULES = ("constant", "cosine", "linear", "halving")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +21,8 @@ class OptimiserConfig:
     """Peak rate."""
     weight_decay: float = 0.0
     """Strength; not applied to norms and biases. adam, adamw: decoupled. lars, sgd, momentum: added to the gradient."""
-    schedule: Literal["constant", "cosine", "halving"] = "constant"
-    """After the warm-up: constant, cosine to zero at the last step, or halved every halve_every steps."""
+    schedule: Literal["constant", "cosine", "linear", "halving"] = "constant"
+    """After the warm-up: constant, cosine or linear to zero at the last step, or halved every halve_every steps."""
     warmup_steps: int = 0
     """Steps of linear warm-up from zero."""
     halve_every: int = 2000
@@ -52,7 +52,7 @@ def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientT
 
     Args:
       config: see ``OptimiserConfig``.
-      total_steps: where a cosine schedule reaches zero.
+      total_steps: where a cosine or linear schedule reaches zero.
 
     Raises:
       ValueError: when ``total_steps`` is not positive or the warm-up is not shorter than it.
@@ -82,11 +82,12 @@ def make_schedule(config: OptimiserConfig, total_steps: int) -> Callable[[Any], 
     if total_steps <= 0:
         raise ValueError(f"total_steps must be positive, got {total_steps}")
     warmup, peak = config.warmup_steps, config.learning_rate
-    if config.schedule == "cosine" and warmup >= total_steps:
+    if config.schedule in ("cosine", "linear") and warmup >= total_steps:
         raise ValueError(f"the warm-up of {warmup} steps must be shorter than the training of {total_steps} steps")
     after = {
         "constant": lambda: optax.constant_schedule(peak),
         "cosine": lambda: optax.cosine_decay_schedule(peak, total_steps - warmup),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, total_steps - warmup),
         "halving": lambda: optax.exponential_decay(peak, config.halve_every, 0.5, staircase=True),
     }[config.schedule]()
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after

@@ -105,6 +105,11 @@ def test_decay_is_not_clipped():
     np.testing.assert_allclose(steps(config)["Dense_0"]["kernel"], 0.9 * PARAMS["Dense_0"]["kernel"], rtol=1e-4)
 
 
+def test_a_linear_schedule_falls_by_the_same_at_every_step_to_zero():
+    rate = make_schedule(OptimiserConfig(learning_rate=1.0, schedule="linear"), 4)
+    np.testing.assert_allclose([rate(step) for step in range(5)], [1.0, 0.75, 0.5, 0.25, 0.0])
+
+
 def test_a_cosine_with_warm_up_rises_in_a_line_and_falls_to_zero():
     rate = make_schedule(OptimiserConfig(learning_rate=2.0, schedule="cosine", warmup_steps=10), 110)
     found = [float(rate(step)) for step in (0, 5, 10, 35, 60, 85, 110)]

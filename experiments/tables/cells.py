@@ -1,0 +1,203 @@
+"""A cell of a table as a result file of its own, and the table that such files make, in whatever order they came.
+
+A cell's file is a ``Result`` with one row and one column (and what was published beside it). Its ``config`` says how
+it was made; ``config["cell"]`` is what the table's settings show of that.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.tables.published import COLUMNS, published
+from metarep_jax.evaluate import Interval
+from metarep_jax.report.labels import cell_text, is_accuracy
+from metarep_jax.report.provenance import commit_of_code
+from metarep_jax.report.published import published_column, shortfall, standing
+from metarep_jax.report.results import Result, make_result, read_result
+from metarep_jax.report.tables import duration
+
+BUDGETS = ("trial", "short", "full")  # of two files of one cell, the larger budget stands in the table
+
+
+def cell_result(
+    table: str,
+    row: str,
+    column: str,
+    ours: Interval,
+    *,
+    budget: str,
+    command: str,
+    protocol: str,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    shown: Mapping[str, Any],
+    training: str,
+    train_s: float,
+    evaluate_s: float,
+) -> Result:
+    """The result file of one cell.
+
+    Args:
+      table, row, column: where it stands.
+      ours: what was measured.
+      budget, command, protocol, seeds: how.
+      settings: all that the number depends on; plain values.
+      shown: what the table's settings tell of that beside seeds, time and what was published; "device" where it was
+        not this process's.
+      training: names the training run; cells that share one give the same name, and its time counts once.
+      train_s, evaluate_s: seconds, over all processes that the work was spread over.
+    """
+    beside = published(table, row, column)
+    found: dict[str, Any] = {column: ours.cell()}
+    told: dict[str, Any] = {**shown, "seeds": len(seeds), "time": duration(train_s + evaluate_s)}
+    if beside is not None:
+        found[published_column(column)] = beside.cell()
+        told |= {"published": beside.source + ("" if beside.checked else " (from memory)")}
+        told |= {"standing": stands(table, row, column, ours)}
+    result = make_result(
+        name=table,
+        command=command,
+        config={
+            "row": row,
+            "column": column,
+            "budget": budget,
+            "settings": settings,
+            "training": training,
+            "train_s": round(train_s, 1),
+            "evaluate_s": round(evaluate_s, 1),
+            "cell": told,
+        },
+        protocol=protocol,
+        seeds=seeds,
+        cells={row: found},
+        wall_clock_s=train_s + evaluate_s,
+    )
+    told = {"device": device_name(result.device), **result.config["cell"]}
+    return dataclasses.replace(result, config={**result.config, "cell": told})
+
+
+def stands(table: str, row: str, column: str, ours: Interval) -> str:
+    """Ours against what was published: "above", "within", "below by 0.31", or "" where nothing was."""
+    beside = published(table, row, column)
+    if beside is None:
+        return ""
+    cell: Any = ours.cell()
+    higher = is_accuracy(column)
+    word = standing(cell, beside.cell(), higher_is_better=higher)
+    return word if word != "below" else f"below by {shortfall(cell, beside.cell(), higher_is_better=higher):.2f}"
+
+
+def cell_line(result: Result) -> str:
+    """One line that says what came out of a cell."""
+    row, column = result.config["row"], result.config["column"]
+    cells = result.cells[row]
+    text = f"{row} {column}: {cell_text(cells[column], column)}"
+    if published_column(column) in cells:
+        beside = cell_text(cells[published_column(column)], column)
+        text += f" (published {beside}: {result.config['cell']['standing']})"
+    return f"{text}, {duration(result.wall_clock_s)}"
+
+
+def over_seeds(found: Sequence[Interval]) -> Interval:
+    """The mean of several seeds' means; its interval is the wider one of that over episodes and that over seeds."""
+    mean = sum(each.mean for each in found) / len(found)
+    episodes = sum((each.ci95 or 0.0) ** 2 for each in found) ** 0.5 / len(found)
+    spread = 0.0
+    if len(found) > 1:
+        variance = sum((each.mean - mean) ** 2 for each in found) / (len(found) - 1)
+        spread = 1.96 * (variance / len(found)) ** 0.5
+    return Interval(mean, max(episodes, spread), sum(each.n for each in found))
+
+
+def read_cells(table: str, folders: Iterable[Path]) -> list[Result]:
+    """The cells of ``table`` in the result files of ``folders`` and all folders below them.
+
+    Raises:
+      FileNotFoundError: for a folder that is not there.
+      ValueError: for a folder without a cell of the table, or a damaged file.
+    """
+    found = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not a folder; give folders that hold cells of {table}")
+        here = [result for path in sorted(folder.rglob("*.json")) if (result := _cell_of(table, path)) is not None]
+        if not here:
+            raise ValueError(f"{folder} holds no finished cell of {table} (files such as METHOD/COLUMN/result.json)")
+        found += here
+    return found
+
+
+def _cell_of(table: str, path: Path) -> Result | None:
+    if path.name != "result.json" and path.parent.name != table:  # checkpoints hold other JSON files
+        return None
+    result = read_result(path)
+    return result if result.name == table and "cell" in result.config else None
+
+
+def best_of(cells: Iterable[Result]) -> dict[tuple[str, str], Result]:
+    """One file a (row, column): of the larger budget, then with more seeds, then more steps. Never by its number."""
+    chosen: dict[tuple[str, str], Result] = {}
+    for cell in cells:
+        place = (cell.config["row"], cell.config["column"])
+        if place not in chosen or _rank(cell) > _rank(chosen[place]):
+            chosen[place] = cell
+    return chosen
+
+
+def _rank(cell: Result) -> tuple:
+    steps = cell.config["settings"].get("steps", 0)
+    text = json.dumps(dataclasses.asdict(cell), sort_keys=True)  # decides between equals, in whatever order they come
+    return BUDGETS.index(cell.config["budget"]), len(cell.seeds), steps, text
+
+
+def merged(table: str, cells: Iterable[Result], rows: Sequence[str], *, command: str, protocol: str) -> Result:
+    """The table of a number of cells' files; rows stand in the order of ``rows``.
+
+    Its time is that of all trainings, each counted once, and all evaluations.
+    """
+    chosen = best_of(cells)
+    if not chosen:
+        raise ValueError(f"{table}: there are no cells to merge")
+    order = [*rows, *sorted({row for row, _ in chosen} - set(rows))]
+    places = sorted(chosen, key=lambda place: (order.index(place[0]), COLUMNS[table].index(place[1])))
+    found: dict[str, dict] = {}
+    details: dict[str, dict] = {}
+    for row, column in places:
+        cell = chosen[row, column]
+        found.setdefault(row, {}).update(cell.cells[row])
+        beside = {key: cell.config[key] for key in ("budget", "train_s", "evaluate_s", "training", "settings")}
+        beside |= {"protocol": cell.protocol, "commit": cell.commit, "command": cell.command}
+        details.setdefault(row, {})[column] = {**beside, **cell.config["cell"]}
+    trainings = {(c.config["budget"], c.config["training"], len(c.seeds)): c.config["train_s"] for c in chosen.values()}
+    commits = {cell.commit for cell in chosen.values()}
+    versions = {name: cell.versions[name] for cell in chosen.values() for name in sorted(cell.versions)}
+    several = {name: sorted({cell.versions.get(name, "–") for cell in chosen.values()}) for name in sorted(versions)}
+    return Result(
+        name=table,
+        command=command,
+        config={"cells": details},
+        protocol=protocol,
+        seeds=sorted({seed for cell in chosen.values() for seed in cell.seeds}),
+        commit=commits.pop() if len(commits) == 1 else commit_of_code(),
+        versions={name: ", ".join(values) for name, values in several.items()},
+        device=_devices([cell.device for _, cell in sorted(chosen.items())]),
+        wall_clock_s=round(sum(trainings.values()) + sum(c.config["evaluate_s"] for c in chosen.values()), 1),
+        cells=found,
+    )
+
+
+def device_name(device: Mapping[str, Any]) -> str:
+    """Such as "2 × cpu (AMD EPYC)"."""
+    kind = f"{device.get('count', 1)} × {device.get('kind', '?')}"
+    return f"{kind} ({device.get('cpu', '?')})" if device.get("platform") == "cpu" else kind
+
+
+def _devices(devices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The device that all cells share, or what differs joined in words."""
+    if all(device == devices[0] for device in devices):
+        return devices[0]
+    names = {name: sorted({str(device.get(name, "?")) for device in devices}) for name in devices[0]}
+    joined = {name: " or ".join(values) for name, values in names.items()}
+    return {**joined, "several": sorted({device_name(device) for device in devices})}

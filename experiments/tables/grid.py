@@ -1,0 +1,215 @@
+"""Cells of a table one after the other: finished ones are skipped, interrupted ones go on where they stopped."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cattrs
+import jax
+
+from experiments.common import CommonConfig, Run, command_line, console, read_data, tell_error
+from experiments.evaluate import evaluate_model
+from experiments.metatrain import metatrain_stage
+from experiments.tables import wall_clock
+from experiments.tables.cells import cell_line, cell_result, device_name, over_seeds
+from experiments.tables.omniglot_methods import Plan, settings_of_training, trainings
+from metarep_jax.data import DataConfig, Splits, joined_pools
+from metarep_jax.evaluate import Interval
+from metarep_jax.model import Model
+from metarep_jax.report.provenance import device_of_run
+from metarep_jax.report.results import Result, read_result, write_result
+from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged, local_devices, open_run
+from metarep_jax.train.signals import termination_noticed
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where and on what cells are computed."""
+
+    table: str
+    folder: Path  # of the budget
+    data: DataConfig
+    seeds: int = 1
+    devices: int | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+    def cell(self, plan: Plan) -> Path:
+        """The cell's file."""
+        return self.folder / plan.row / plan.column / "result.json"
+
+
+def run_grid(plans: list[Plan], place: Place, minutes: float | None = None) -> bool:
+    """Computes the cells that are not finished, the cheapest training first. Returns whether all are finished then.
+
+    Stops cleanly after so many ``minutes``; exits with status 143, as a single training does, when asked by SIGTERM.
+    A cell that fails, or that another process works on, does not keep the others from being computed.
+
+    Raises:
+      ValueError, FileNotFoundError: where data are missing, before anything is trained.
+      SystemExit: with status 1 after the last cell, where some failed.
+    """
+    left = [made for group in trainings(plans).values() for made in group if finished(made, place) is None]
+    for protocol in dict.fromkeys(made.protocol for made in left):
+        splits_of(place.data, protocol)
+    failed, busy = [], []
+    with termination_noticed() as asked, time_limit(minutes) as out_of_time:
+        for number, made in enumerate(left):
+            if asked():
+                break
+            name = f"{made.row} {made.column}"
+            console.print(f"[bold]{name}[/]: cell {number + 1} of {len(left)} left; training {made.training}")
+            try:
+                result = run_cell(made, place)
+                console.print(f"[bold green]{cell_line(result)}[/]", highlight=False)
+            except Terminated:
+                break
+            except RunFolderInUse:
+                busy.append(name)
+                console.print(f"{name}: another process works on it; left to that")
+            except (ValueError, OSError, TrainingDiverged) as error:
+                failed.append(name)
+                tell_error(error)
+        else:
+            if failed:
+                console.print(f"failed: {', '.join(failed)}")
+                raise SystemExit(1)
+            return not busy
+        if not out_of_time():
+            raise Terminated("asked to end; the same command goes on")
+    undone = [f"{made.row} {made.column}" for made in left if finished(made, place) is None]
+    console.print(f"time is up; {len(undone)} cells left ({', '.join(undone)}); the same command goes on")
+    return False
+
+
+def run_cell(plan: Plan, place: Place) -> Result:
+    """Trains (or finds the training done) and judges a cell, for each seed, and writes its file."""
+    splits = splits_of(place.data, plan.protocol)
+    if plan.with_validation:
+        splits = with_validation_classes(splits)
+    training = place.folder / plan.training
+    found, folders, evaluating, norm = [], [], 0.0, ""
+    for seed in range(place.seeds):
+        run = make_run(plan, place, splits, seed, training / f"seed{seed}")
+        model = trained(plan, run)
+        folders.append(run.folder)
+        begun = time.perf_counter()
+        interval, norm = judged(plan, run, model)
+        evaluating += time.perf_counter() - begun
+        found.append(interval)
+    devices = dict.fromkeys(device for folder in folders for device in wall_clock.devices_used(folder))
+    fit = plan.meta.train
+    result = cell_result(
+        place.table,
+        plan.row,
+        plan.column,
+        over_seeds(found),
+        budget=plan.budget,
+        command=command_line(f"experiments.tables.{place.table}"),
+        protocol=f"{splits.protocol.name}: {splits.protocol.description}",
+        seeds=list(range(place.seeds)),
+        settings=settings_of_cell(plan),
+        shown={
+            "protocol": splits.protocol.name,
+            "norm": norm.replace("_", " "),
+            "steps": f"{fit.steps:,}",
+            "tasks": fit.batch_size,
+            "device": ", ".join(devices),
+            "note": plan.note,
+            "seed_means": [round(each.mean, 3) for each in found],
+        },
+        training=plan.training,
+        train_s=sum(map(wall_clock.seconds_spent, folders)),
+        evaluate_s=evaluating,
+    )
+    write_result(place.cell(plan), result)
+    return result
+
+
+def trained(plan: Plan, run: Run) -> Model:
+    """The model of one training run, of this process or of one before."""
+    with open_run(run.folder, settings_of_training(plan) | {"seed": run.config.seed}), contextlib.ExitStack() as stack:
+        if not (run.folder / "model" / "spec.json").is_file():
+            stack.enter_context(wall_clock.counted(run.folder, device_name(device_of_run())))
+        spec = plan.validate_on
+        return metatrain_stage(
+            run,
+            plan.meta,
+            run.folder,
+            encoder_config=plan.encoder,
+            what=f"{plan.training}, seed {run.config.seed}",
+            validate_on=spec and dataclasses.replace(spec, rotations=run.splits.protocol.test_rotations),
+        )
+
+
+def judged(plan: Plan, run: Run, model: Model) -> tuple[Interval, str]:
+    """Accuracy on the test classes, and whose statistics batch norm used."""
+    protocol = run.splits.protocol
+    spec = dataclasses.replace(plan.test, rotations=protocol.test_rotations)
+    norm = plan.norm or protocol.norm or model.learner(spec.way).test_context.norm
+    with console.status(f"{plan.row} {plan.column}: {plan.episodes} test episodes"):
+        found = evaluate_model(run, model, run.splits.test, [spec], episodes=plan.episodes, mode=norm)
+    return found[spec.name], norm
+
+
+def finished(plan: Plan, place: Place) -> Result | None:
+    """The cell's file, if it was made with these settings and at least these seeds."""
+    file = place.cell(plan)
+    if not file.is_file():
+        return None
+    result = read_result(file)
+    same = result.config.get("settings") == settings_of_cell(plan)
+    return result if same and len(result.seeds) >= place.seeds else None
+
+
+def settings_of_cell(plan: Plan) -> dict:
+    """All that a cell's number depends on, as JSON's plain values."""
+    test = {"test": cattrs.unstructure(plan.test), "episodes": plan.episodes, "norm": plan.norm}
+    return {"steps": plan.meta.train.steps, "training": settings_of_training(plan), **test}
+
+
+def make_run(plan: Plan, place: Place, splits: Splits, seed: int, folder: Path) -> Run:
+    """What the experiments' functions take: as many devices as divide a step's tasks."""
+    config = CommonConfig(data=place.data, encoder=plan.encoder, seed=seed, precision=place.precision)
+    devices = local_devices(place.devices)
+    tasks = plan.meta.train.batch_size
+    count = max(n for n in range(1, len(devices) + 1) if tasks % n == 0)
+    return Run(place.table, folder, config, splits, time.perf_counter(), devices[:count])
+
+
+@lru_cache(maxsize=8)
+def splits_of(data: DataConfig, protocol: str) -> Splits:
+    """The data under a protocol of Omniglot's, or, of another data set, under its own."""
+    return read_data(dataclasses.replace(data, protocol=protocol if data.name == "omniglot" else data.protocol))
+
+
+def with_validation_classes(splits: Splits) -> Splits:
+    """The splits with the validation classes among the training classes."""
+    names = {**splits.class_names, "train": splits.class_names["train"] + splits.class_names["val"], "val": ()}
+    none = jax.tree.map(lambda leaf: leaf[:0], splits.val)
+    return splits._replace(train=joined_pools(splits.train, splits.val), val=none, class_names=names)
+
+
+@contextlib.contextmanager
+def time_limit(minutes: float | None) -> Iterator[Callable[[], bool]]:
+    """Asks this process to end, as SIGTERM does, after so many minutes; gives a function that says whether it did."""
+    came = threading.Event()
+
+    def end() -> None:
+        came.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(60 * (minutes or 0.0), end)
+    timer.daemon = True
+    if minutes is not None:
+        timer.start()
+    try:
+        yield came.is_set
+    finally:
+        timer.cancel()
