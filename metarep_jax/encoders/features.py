@@ -1,4 +1,4 @@
-"""Frozen features of many rows, and their whitening."""
+"""Frozen features of many rows, their whitening, and their directions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -60,6 +60,11 @@ def fit_whitening(features: Float[Array, "n dim"], power: float = 0.25, floor: f
     centred = features - mean
     values, vectors = jnp.linalg.eigh(centred.T @ centred / (features.shape[0] - 1))
     return Whitening(mean, vectors * jnp.maximum(values, floor * values.max()) ** -power)
+
+
+def unit_rows(rows: Float[Array, "*n dim"]) -> Float[Array, "*n dim"]:
+    """Each row divided by its Euclidean length. A row of zeros stays, and has a gradient that is a number."""
+    return rows * lax.rsqrt(jnp.maximum(jnp.sum(rows**2, -1, keepdims=True), 1e-16))
 
 
 def compute_features(
