@@ -64,10 +64,14 @@ def check_labels(episode: Episode, wanted: Literal["class numbers", "targets"], 
 
 
 def check_masks(episodes: Episode) -> None:
-    """Raises ValueError when a task [tasks, n] has queries of a class whose support is all masked; concrete arrays."""
-    label, mask = (np.asarray(episodes.query.label), np.asarray(episodes.support.mask))
-    if episodes.support.mask is None or not np.issubdtype(label.dtype, np.integer):
+    """Raises ValueError when a task [tasks, n] has queries of a class whose support is all masked.
+
+    Arrays that are being traced hold nothing yet, and pass.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(episodes))
+    if traced or episodes.support.mask is None or not jnp.issubdtype(episodes.query.label.dtype, jnp.integer):
         return
+    label, mask = np.asarray(episodes.query.label), np.asarray(episodes.support.mask)
     asked = np.ones_like(label, bool) if episodes.query.mask is None else np.asarray(episodes.query.mask)
     for task, rows in enumerate(np.asarray(episodes.support.label)):
         if (lost := np.setdiff1d(label[task][asked[task]], rows[mask[task]])).size:
