@@ -134,10 +134,10 @@ def run_cell(plan: Plan, place: Place) -> Result:
 
 def trained(plan: Plan, run: Run) -> Model:
     """The model of one training run, of this process or of one before."""
-    with open_run(run.folder, settings_of_training(plan) | {"seed": run.config.seed}), contextlib.ExitStack() as stack:
-        if not (run.folder / "model" / "spec.json").is_file():
-            stack.enter_context(wall_clock.counted(run.folder, device_name(device_of_run())))
-        spec = plan.validate_on
+    settings = settings_of_training(plan) | {"seed": run.config.seed}
+    counted = wall_clock.counted(run.folder, device_name(device_of_run()), plan.meta.train.steps)
+    spec = plan.validate_on
+    with open_run(run.folder, settings), counted:
         return metatrain_stage(
             run,
             plan.meta,

@@ -211,6 +211,8 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         inner_steps=steps,
         test_steps=test_steps,
         order=1 if row == "first_order_maml" else None,
+        # Their authors' code anneals the loss of early steps over 10 of 150 epochs.
+        multi_step_updates=length.steps // 15 if row == "maml_pp" else None,
     )
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"
     optimiser = OptimiserConfig(name="adam", learning_rate=1e-3, schedule=schedule)
@@ -343,7 +345,14 @@ def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
     length = paper if budget == "full" else {5: Length(15_000, 6), 20: Length(6_000, 6)}[way]
     inner, batch = (5, 10) if way == 5 else (10, 20)
     alone = row == "reptile"
-    learner = LearnerConfig(name="reptile", inner_lr=1e-3 if way == 5 else 5e-4, inner_steps=inner, test_steps=50)
+    learner = LearnerConfig(
+        name="reptile",
+        inner_lr=1e-3 if way == 5 else 5e-4,
+        inner_steps=inner,
+        inner_batch=batch,
+        test_steps=50,
+        test_batch=batch // 2,
+    )
     optimiser = OptimiserConfig(name="sgd", learning_rate=1.0, schedule="linear")
     support = way * shot
     queries = way * (support + 1) if alone else way
@@ -359,9 +368,9 @@ def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
         training=f"reptile/{way}-way",
         validate_on=None,
         norm=None if alone else "transductive",
-        note=f"one training run for both shots and both statistics{_shorter(length, paper)}",
+        note=f"one training run for both shots and both statistics, 10 shots in training{_shorter(length, paper)}",
         train_gflop=length.tasks * inner * batch * 3 * FORWARD_GFLOP * 1.3,
-        test_gflop=(50 * 3 * min(batch, support) + queries) * FORWARD_GFLOP,
+        test_gflop=(50 * 3 * batch // 2 + queries) * FORWARD_GFLOP,
     )
 
 

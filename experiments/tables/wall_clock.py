@@ -13,8 +13,15 @@ FILE = "wall_clock.json"
 
 
 @contextlib.contextmanager
-def counted(folder: Path, device: str) -> Iterator[None]:
-    """Adds the time of the block, however it ends, to what earlier processes spent on ``folder``."""
+def counted(folder: Path, device: str, steps: int) -> Iterator[None]:
+    """Adds the time of the block, however it ends, to what earlier processes spent on ``folder``.
+
+    A training run that has done its ``steps`` already is only read again, which does not count.
+    """
+    lines = read_lines(folder / "timing.jsonl")
+    if lines and lines[-1]["step"] == steps:
+        yield
+        return
     begun = time.perf_counter()
     try:
         yield

@@ -71,7 +71,7 @@ def episode_feed(pool: Pool, spec: EpisodeSpec, tasks: int) -> Feed:
         raise ValueError(f"episode_feed: tasks must be at least 1, got {tasks}")
 
     def draw(pool: Pool, root: Key[Array, ""], step: Any, shard: Any, shards: int) -> Episode:
-        keys = _shard_keys(root, EPISODES, step, tasks, shard, shards)
+        keys = shard_keys(root, EPISODES, step, tasks, shard, shards)
         return jax.vmap(lambda key: sample_episodes(key, pool, spec))(keys)
 
     return Feed(tasks, pool, draw)
@@ -92,7 +92,7 @@ def augmented_feed(feed: Feed, augment: Callable[[Array, Array], Array]) -> Feed
 
     def draw(pool: Pool, root: Key[Array, ""], step: Any, shard: Any, shards: int) -> Episode:
         episodes = draw_plain(pool, root, step, shard, shards)
-        keys = _shard_keys(root, VIEWS, step, feed.size, shard, shards)
+        keys = shard_keys(root, VIEWS, step, feed.size, shard, shards)
         support, query = (jax.vmap(lambda key, part=part: jax.random.fold_in(key, part))(keys) for part in range(2))
         return Episode(
             episodes.support._replace(inputs=_views(augment, support, episodes.support.inputs)),
@@ -111,7 +111,8 @@ def _views(augment: Callable[[Array, Array], Array], keys: Key[Array, " t"], ima
     return views.reshape(tasks, each, *views.shape[1:])
 
 
-def _shard_keys(root: Any, stream: int, step: Any, size: int, shard: Any, shards: int) -> Key[Array, " n"]:
+def shard_keys(root: Any, stream: int, step: Any, size: int, shard: Any, shards: int) -> Key[Array, " n"]:
+    """One key an episode of this shard's slice of the step's ``size`` episodes, for one stream of randomness."""
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(root, stream), step), size)
     each = size // shards
     return lax.dynamic_slice_in_dim(keys, shard * each, each)
