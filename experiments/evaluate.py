@@ -2,15 +2,18 @@
 
     python -m experiments.evaluate --model runs/pretrain-glyphs
     python -m experiments.evaluate --model runs/pipeline-omniglot/student --data.name omniglot --data.data-dir DIR
+    python -m experiments.evaluate --model runs/pretrain-glyphs --learner finetune_head finetune_all scratch
 
-Rows: the model itself under each mode, nearest prototype and logistic regression on its frozen features, a linear
-probe and weighted nearest neighbours on a labelled split of the test classes.
+Rows: the model itself under each mode, nearest prototype and logistic regression on its frozen features, the learners
+of --learner from its encoder, a linear probe and weighted nearest neighbours on a labelled split of the test classes.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment
@@ -24,9 +27,9 @@ from metarep_jax.evaluate import (
     nearest_neighbours,
     split_examples,
 )
-from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
+from metarep_jax.metalearn import LearnerConfig, adapts_encoder, find_factory, make_learner
 from metarep_jax.model import Model, load
-from metarep_jax.types import EpisodeSpec, NormMode, Pool
+from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
 MODES: tuple[NormMode, ...] = ("running", "support", "one_query", "transductive")
 
@@ -77,9 +80,17 @@ class EvaluateConfig(CommonConfig):
 
     model: Path = Path("runs/quickstart")
     """Folder of a finished run."""
+    learner: tuple[str, ...] = ()
+    """More learners to judge, by name or as my_module:my_learner: each a row, from the model's encoder and without
+    meta-training of its own."""
     evaluate: EvaluateSettings = EvaluateSettings()
     inner_steps: int | None = None
     """Inner steps at test; default: the learner's own."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.learner:
+            find_factory(name)
 
 
 def evaluate_model(
@@ -152,14 +163,15 @@ def cells_of(
 
 
 def frozen(model: Model, learner: LearnerConfig) -> Model:
-    """Another learner on the model's frozen features."""
+    """Another learner from the model's encoder, as it is before any meta-training of its own."""
     variables = model.encoder_params
-    return dataclasses.replace(
-        model,
-        spec=dataclasses.replace(model.spec, learner=learner, kind="learner"),
-        params={"encoder": variables["params"]},
-        state={"encoder": variables["batch_stats"]},
-    )
+    spec = dataclasses.replace(model.spec, learner=learner, kind="learner")
+    body = {"encoder": variables["params"]}, {"encoder": variables["batch_stats"]}
+    found = dataclasses.replace(model, spec=spec, params=body[0], state=body[1], _compiled={})
+    blank = episode_of(EpisodeSpec(way=spec.way), jnp.zeros((1, *spec.shape)))
+    given = {"params": body[0]["encoder"], "batch_stats": found.learner_state["encoder"]}
+    params, state = found.learner(spec.way).init(jax.random.key(0), blank, given)
+    return dataclasses.replace(found, params={**params, **body[0]}, state={**state, **body[1]})
 
 
 BASELINES = {
@@ -194,6 +206,9 @@ def work(run: Run) -> None:
         cells |= cells_of(run, {"model": model}, config.evaluate, modes=True, inner_steps=config.inner_steps)
     for row, learner in BASELINES.items():
         cells |= cells_of(run, {row: frozen(model, learner)}, config.evaluate)
+    for name in config.learner:
+        row = {name: frozen(model, LearnerConfig(name=name))}
+        cells |= cells_of(run, row, config.evaluate, inner_steps=config.inner_steps)
     cells |= probe_cells(run, model)
     finish(run, cells)
 

@@ -1,5 +1,6 @@
 """Every stage reduces to a ``Trainable``: an initialisation and a gradient."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,9 +34,12 @@ def meta_learning(
       learner: its own ``meta_grad``, or the default, ``metalearn.base.meta_gradient``.
       spec: what the feed's episodes are sampled by; checked against the batch before anything compiles.
       encoder_params: an earlier stage's encoder, to start from.
-      chunk: tasks taken at once by the default meta-gradient; None chooses for the backend.
+      chunk: tasks taken at once; None chooses for the backend.
     """
-    gradient = meta_gradient(learner, chunk) if learner.meta_grad is None else learner.meta_grad
+    if learner.meta_grad is None:
+        gradient = meta_gradient(learner, chunk)
+    else:
+        gradient = learner.meta_grad if chunk is None else partial(learner.meta_grad, chunk=chunk)
 
     def init(key: Array, episodes: PyTree) -> tuple[Any, Any]:
         rows = episodes.support.label.shape[1]
