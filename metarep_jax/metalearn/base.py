@@ -160,7 +160,7 @@ def mean_over_tasks(
             grads, (change, metrics) = gradient(given)
         else:
             whole = tasks - tasks % size
-            parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, size, *leaf.shape[1:]), given)
+            parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // size, size, *leaf.shape[1:]), given)
             shapes = jax.eval_shape(gradient, jax.tree.map(lambda leaf: leaf[0], parts))
             total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             add = lambda total, part: (jax.tree.map(jnp.add, total, gradient(part)), None)  # noqa: E731
