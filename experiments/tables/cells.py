@@ -170,10 +170,13 @@ def merged(table: str, cells: Iterable[Result], rows: Sequence[str], *, command:
         beside = {key: cell.config[key] for key in ("budget", "train_s", "evaluate_s", "training", "settings")}
         beside |= {"protocol": cell.protocol, "commit": cell.commit, "command": cell.command}
         details.setdefault(row, {})[column] = {**beside, **cell.config["cell"]}
-    trainings = {(c.config["budget"], c.config["training"], len(c.seeds)): c.config["train_s"] for c in chosen.values()}
+    trainings: dict[tuple[str, str], float] = {}
+    for cell in chosen.values():
+        run = (cell.config["budget"], cell.config["training"])
+        trainings[run] = max(trainings.get(run, 0.0), cell.config["train_s"])
     commits = {cell.commit for cell in chosen.values()}
-    versions = {name: cell.versions[name] for cell in chosen.values() for name in sorted(cell.versions)}
-    several = {name: sorted({cell.versions.get(name, "–") for cell in chosen.values()}) for name in sorted(versions)}
+    packages = sorted({name for cell in chosen.values() for name in cell.versions})
+    versions = {name: sorted({cell.versions.get(name, "–") for cell in chosen.values()}) for name in packages}
     return Result(
         name=table,
         command=command,
@@ -181,7 +184,7 @@ def merged(table: str, cells: Iterable[Result], rows: Sequence[str], *, command:
         protocol=protocol,
         seeds=sorted({seed for cell in chosen.values() for seed in cell.seeds}),
         commit=commits.pop() if len(commits) == 1 else commit_of_code(),
-        versions={name: ", ".join(values) for name, values in several.items()},
+        versions={name: ", ".join(values) for name, values in versions.items()},
         device=_devices([cell.device for _, cell in sorted(chosen.items())]),
         wall_clock_s=round(sum(trainings.values()) + sum(c.config["evaluate_s"] for c in chosen.values()), 1),
         cells=found,

@@ -114,7 +114,7 @@ def run_cell(plan: Plan, place: Place) -> Result:
         command=command_line(f"experiments.tables.{place.table}"),
         protocol=f"{splits.protocol.name}: {splits.protocol.description}",
         seeds=list(range(place.seeds)),
-        settings=settings_of_cell(plan),
+        settings=settings_of_cell(plan, place),
         shown={
             "protocol": splits.protocol.name,
             "norm": norm.replace("_", " "),
@@ -164,14 +164,15 @@ def finished(plan: Plan, place: Place) -> Result | None:
     if not file.is_file():
         return None
     result = read_result(file)
-    same = result.config.get("settings") == settings_of_cell(plan)
+    same = result.config.get("settings") == settings_of_cell(plan, place)
     return result if same and len(result.seeds) >= place.seeds else None
 
 
-def settings_of_cell(plan: Plan) -> dict:
+def settings_of_cell(plan: Plan, place: Place) -> dict:
     """All that a cell's number depends on, as JSON's plain values."""
+    data = {"data": place.data.name, "split_seed": place.data.split_seed, "precision": place.precision}
     test = {"test": cattrs.unstructure(plan.test), "episodes": plan.episodes, "norm": plan.norm}
-    return {"steps": plan.meta.train.steps, "training": settings_of_training(plan), **test}
+    return {"steps": plan.meta.train.steps, "training": settings_of_training(plan), **test, **data}
 
 
 def make_run(plan: Plan, place: Place, splits: Splits, seed: int, folder: Path) -> Run:

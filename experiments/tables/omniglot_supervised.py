@@ -33,6 +33,7 @@ from metarep_jax.train import use_cpu_devices
 
 TABLE = "omniglot_supervised"
 RESULTS = ROOT / "experiments" / "results"
+COUNTED = {("short", "omniglot"), ("full", "omniglot")}  # budgets and data of the table's cells
 PROTOCOL = "Omniglot, supervised few-shot classification, each method under its paper's protocol (below)"
 
 
@@ -97,9 +98,11 @@ class GridConfig:
 
 def show_plan(config: GridConfig) -> None:
     """Prints each cell with its estimates, in the order in which they are computed, and what is done already."""
-    table = Table("cell", "protocol", "steps × tasks", "training, min", "test, min", "", box=box.SIMPLE_HEAD)
+    table = Table(
+        "cell", "protocol", "steps × tasks", "train, min", "test, min", "", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
     total = left = 0.0
-    for name, group in trainings(config.plans()).items():
+    for group in trainings(config.plans()).values():
         for made in group:
             first = made is group[0]
             minutes = config.seeds * (made.test_minutes + (made.train_minutes if first else 0.0))
@@ -110,7 +113,7 @@ def show_plan(config: GridConfig) -> None:
                 f"{made.row} {made.column}",
                 made.protocol,
                 f"{fit.steps:,} × {fit.batch_size}",
-                f"{made.train_minutes:.0f}" if first else f"with {name}",
+                f"{made.train_minutes:.0f}" if first else "shared",
                 f"{made.test_minutes:.1f}",
                 "done" if done else "",
             )
@@ -123,7 +126,9 @@ def merge(folders: tuple[Path, ...], results: Path = RESULTS) -> None:
     """Adds the finished cells below ``folders`` to those in ``results``, and draws the table of them all."""
     kept = results / "cells" / TABLE
     cells = read_cells(TABLE, folders) + (read_cells(TABLE, [kept]) if kept.is_dir() else [])
-    cells = [cell for cell in cells if cell.config["budget"] != "trial"]
+    cells = [
+        cell for cell in cells if cell.config["budget"] != "trial" and cell.config["settings"]["data"] == "omniglot"
+    ]
     command = f"python -m experiments.tables.{TABLE} --merge"
     result = merged(TABLE, cells, tuple(METHODS), command=command, protocol=PROTOCOL)
     for (row, column), cell in best_of(cells).items():
