@@ -1,13 +1,15 @@
 """Model-agnostic meta-learning: an initialisation from which a few gradient steps on a few examples go far."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.metalearn.inner import inner_loop
-from metarep_jax.metalearn.network import Output, inner_steps_of, network
-from metarep_jax.types import Context, Examples, MetaLearner, NormMode
+from metarep_jax.metalearn.network import Network, Output, inner_steps_of, network
+from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 
 def maml(
@@ -48,7 +50,41 @@ def maml(
     References:
       Finn et al. 2017, https://arxiv.org/abs/1703.03400, algorithm 2.
     """
-    net = network(encoder, way, output, what="MAML")
+    return fast_weights(
+        network(encoder, way, output, what="MAML"), lambda rule: {"learning_rate": inner_lr},
+        inner_steps=inner_steps, test_steps=test_steps, order=order, remat=remat, mixed=mixed, test_norm=test_norm,
+    )  # fmt: skip
+
+
+def fast_weights(
+    net: Network,
+    update: Callable[[Any], dict[str, Any]],
+    *,
+    inner_steps: int,
+    test_steps: int,
+    order: Literal[1, 2],
+    remat: bool,
+    mixed: bool,
+    test_norm: NormMode,
+    adapts: tuple[str, ...] = ("encoder", "head"),
+    first_rule: Callable[[Array, Any], Any] | None = None,
+) -> MetaLearner:
+    """MAML and what differs from it by its update rule U_φ alone: each task gets fast weights by the inner loop.
+
+    Args:
+      net: the network whose weights the inner loop moves.
+      update: φ -> the inner loop's ``learning_rate`` and ``transform``.
+      inner_steps, test_steps, order, remat, mixed, test_norm: see ``maml``.
+      adapts: which of "encoder" and "head" have fast weights; the other is shared by all tasks.
+      first_rule: ``(key, weights) -> φ``, where the rule is learned too: it is params["rule"]. None: there is no φ.
+    """
+
+    def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
+        if first_rule is None:
+            return net.init(key, episode, encoder_params)
+        weights_key, rule_key = jax.random.split(key)
+        weights, state = net.init(weights_key, episode, encoder_params)
+        return {**weights, "rule": first_rule(rule_key, weights)}, state
 
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
         del key
@@ -57,18 +93,18 @@ def maml(
             del step
             return net.loss(net.support(weights, state, support, ctx), support)
 
-        steps = inner_steps_of(ctx, inner_steps, test_steps)
+        weights = {room: params[room] for room in ("encoder", "head")}
         fast, losses = inner_loop(
-            support_loss, params, steps=steps, learning_rate=inner_lr, order=ctx.order, remat=remat, mixed=mixed
-        )
-        return {"fast": fast, "support": support, "support_loss": losses}
+            support_loss, weights, steps=inner_steps_of(ctx, inner_steps, test_steps), order=ctx.order, remat=remat,
+            mixed=mixed, adapts={room: room in adapts for room in weights}, **update(params.get("rule")),
+        )  # fmt: skip
+        return {"fast": {room: fast[room] for room in adapts}, "support": support, "support_loss": losses}
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
-        del params
-        return net.query(task["fast"], state, task["support"], inputs, ctx, mask)
+        return net.query({**params, **task["fast"]}, state, task["support"], inputs, ctx, mask)
 
     return MetaLearner(
-        init=net.init,
+        init=init,
         adapt=adapt,
         predict=predict,
         loss=net.loss,

@@ -23,6 +23,7 @@ class Network(NamedTuple):
     support: Callable[[Any, Any, Examples, Context], Outputs]  # (weights, state, support, ctx) -> outputs
     query: Callable[..., Outputs]  # (weights, state, support, inputs, ctx, mask=None) -> outputs, new state in training
     loss: Callable[[Outputs, Examples], Array]
+    outputs: Callable[[Any, Array], Outputs]  # (weights, features) -> outputs: the head alone
 
 
 def network(
@@ -42,9 +43,11 @@ def network(
       what: names the learner in errors.
 
     Raises:
-      ValueError: by ``init``, for an episode whose labels are not what ``output`` is trained on.
+      ValueError: for a ``way`` below 1; by ``init``, for an episode whose labels ``output`` is not trained on.
     """
-    head = nn.Dense(way, kernel_init=nn.initializers.zeros) if head is None else head
+    if way < 1:
+        raise ValueError(f"{what} needs at least 1 class (or target dimension), got way={way}")
+    head = zero_head(way) if head is None else head
     loss = {"logits": cross_entropy, "mean": squared_error}[output]
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
@@ -62,12 +65,12 @@ def network(
         features, moved = encoder.apply(variables, inputs, mask, running, mutable=["batch_stats"])
         return features, moved.get("batch_stats", {})
 
-    def outputs_of(weights: Any, features: Array) -> Any:
-        return head.apply({"params": weights["head"]}, features)
+    def outputs_of(weights: Any, features: Array) -> Outputs:
+        return {output: head.apply({"params": weights["head"]}, features), "features": features}
 
     def support_outputs(weights: Any, state: Any, support: Examples, ctx: Context) -> Outputs:
         features, _ = features_of(weights, state, support.inputs, support.mask, ctx.norm == "running")
-        return {output: outputs_of(weights, features), "features": features}
+        return outputs_of(weights, features)
 
     def query_outputs(
         weights: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None
@@ -80,12 +83,17 @@ def network(
                 support.inputs, inputs, ctx.norm, support_mask=support.mask, query_mask=mask,
             )  # fmt: skip
             moved = state["encoder"]
-        found = {output: outputs_of(weights, features), "features": features}
+        found = outputs_of(weights, features)
         if output == "logits":
             found["logits"] = seen_classes_only(found["logits"], support)
         return {**found, "state": {**state, "encoder": moved}} if ctx.train else found
 
-    return Network(init, support_outputs, query_outputs, loss)
+    return Network(init, support_outputs, query_outputs, loss, outputs_of)
+
+
+def zero_head(way: int) -> nn.Module:
+    """A linear head of ``way`` outputs that starts at zero; ``network`` says why."""
+    return nn.Dense(way, kernel_init=nn.initializers.zeros)
 
 
 def inner_steps_of(ctx: Context, training: int, test: int) -> int:
