@@ -397,13 +397,17 @@ def trainings(plans: list[Plan]) -> dict[str, list[Plan]]:
 
 def settings_of_training(made: Plan) -> dict[str, Any]:
     """What the trained parameters depend on, as plain values."""
+    meta = made.meta
     settings = {
         "budget": made.budget,
         "protocol": made.protocol,
         "with_validation": made.with_validation,
         "encoder": cattrs.unstructure(made.encoder),
-        "meta": cattrs.unstructure(made.meta),
-        "validate_on": cattrs.unstructure(made.validate_on),
+        "learner": cattrs.unstructure(meta.learner),
+        "episode": cattrs.unstructure(meta.episode),
+        "optimiser": cattrs.unstructure(meta.optimiser),
+        "train": cattrs.unstructure(meta.train),
+        "validation": {"episodes": meta.validation_episodes, "of": cattrs.unstructure(made.validate_on)},
     }
     return _given(json.loads(json.dumps(settings)))
 
