@@ -20,7 +20,8 @@ def make_augment(name: str) -> Augment:
     """The augmentation of that name: ``(keys [n], images [n, h, w, c] uint8 or float) -> float views in [0, 1]``.
 
     none: the images as floats. glyph: affine and elastic, as if another hand had drawn the letter (ink bright on a dark
-    ground). handwriting: the same with a milder affine map and a finer, stronger elastic one.
+    ground). handwriting: the same with a milder affine map and a finer, stronger elastic one. shift: by up to
+    two whole pixels each way.
     simclr: crops, flips, colour jitter, greyscale and blur of Chen et al. 2020, appendix A. crop-flip: its first two.
 
     Raises:
@@ -84,6 +85,23 @@ def flip(probability: float = 0.5) -> Augment:
 def affine(*, rotation: float = 0.0, scale: float = 0.0, shear: float = 0.0, translation: float = 0.0) -> Augment:
     """A random affine map; settings as in ``warp``, which resamples once where an elastic map is wanted too."""
     return warp(rotation=rotation, scale=scale, shear=shear, translation=translation)
+
+
+def shift(most: int) -> Augment:
+    """Moves the image by whole pixels, up to ``most`` each way, without resampling; the border's pixels are repeated.
+
+    Raises:
+      ValueError: for fewer than 0 pixels.
+    """
+    if most < 0:
+        raise ValueError(f"shift: the most pixels must not be negative, got {most}")
+
+    def move(key: Array, image: Array) -> Array:
+        top, left = jax.random.randint(key, (2,), 0, 2 * most + 1)
+        wide = jnp.pad(image, ((most, most), (most, most), (0, 0)), mode="edge")
+        return jax.lax.dynamic_slice(wide, (top, left, 0), image.shape)
+
+    return lambda keys, images: jax.vmap(move)(keys, images)
 
 
 def elastic(strength: float, smoothness: float = 0.15) -> Augment:
@@ -182,6 +200,7 @@ PRESETS: dict[str, tuple[Callable[..., Array], ...]] = {
     "none": (),
     "glyph": (warp(rotation=20.0, scale=0.25, shear=0.3, translation=0.08, elastic=0.045, smoothness=0.15),),
     "handwriting": (warp(rotation=15.0, scale=0.2, shear=0.2, translation=0.08, elastic=0.06, smoothness=0.1),),
+    "shift": (shift(2),),
     "simclr": (random_resized_crop(), flip(), colour_jitter(), greyscale(), blur()),
     "crop-flip": (random_resized_crop(), flip()),
 }
