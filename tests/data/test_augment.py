@@ -20,6 +20,7 @@ IDENTITIES = {
     "jitter of nothing": augment.colour_jitter(0.0, 0.0, 0.0, 0.0),
     "greyscale never": augment.greyscale(0.0),
     "narrowest blur": augment.blur((1e-3, 1e-3), probability=1.0),
+    "shift of nothing": augment.shift(0),
     "erasing never": augment.erasing(probability=0.0),
     "no steps": augment.compose(),
 }
@@ -51,7 +52,7 @@ def test_none_only_converts():
 
 
 def test_an_unknown_name_lists_those_that_exist():
-    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, simclr, crop-flip"):
+    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, handwriting, simclr"):
         augment.make_augment("mixup")
 
 
@@ -84,6 +85,19 @@ def test_translation_moves_the_image_by_whole_pixels_where_the_shift_is_whole():
     moved = resample(image, y[None], x[None])
     close(moved[:, :6, 1:], image[:, 2:, :7])
     close(moved[:, 6:], 0)
+
+
+def test_a_shift_moves_by_whole_pixels_repeats_the_border_and_reaches_every_place():
+    image = jnp.pad(jnp.ones((1, 1, 1)), ((3, 3), (3, 3), (0, 0)))
+    views = np.asarray(
+        augment.shift(1)(jax.random.split(jax.random.key(0), 200), jnp.broadcast_to(image, (200, 7, 7, 1)))
+    )
+    assert {tuple(np.argwhere(view[..., 0])[0]) for view in views} == {(y, x) for y in (2, 3, 4) for x in (2, 3, 4)}
+    assert (views.sum((1, 2, 3)) == 1).all()
+    stripes = jnp.arange(4.0)[:, None, None] * jnp.ones((4, 4, 1))
+    shifted = augment.shift(1)(jax.random.split(jax.random.key(1), 50), stripes[None].repeat(50, 0))
+    rows = {tuple(view[:, 0, 0].tolist()) for view in shifted}
+    assert rows == {(0, 0, 1, 2), (0, 1, 2, 3), (1, 2, 3, 3)}
 
 
 def test_the_elastic_displacement_has_the_stated_standard_deviation_everywhere():
