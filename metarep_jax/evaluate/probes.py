@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metarep_jax.encoders.features import unit_rows
 from metarep_jax.evaluate.intervals import Interval, interval
 from metarep_jax.metalearn.logistic import fit_logistic
 
@@ -48,17 +49,13 @@ def nearest_neighbours(
         raise ValueError(f"nearest_neighbours: k must be at least 1, got {k}")
     classes = int(max(train_label.max(), test_label.max())) + 1
     k = min(k, train.shape[0])
-    train = _unit(train)
+    train = unit_rows(train)
 
     @jax.jit
     def predict(rows: Array) -> Array:
-        similarity, nearest = jax.lax.top_k(_unit(rows) @ train.T, k)
+        similarity, nearest = jax.lax.top_k(unit_rows(rows) @ train.T, k)
         votes = jax.nn.one_hot(train_label[nearest], classes) * jnp.exp((similarity - 1) / temperature)[..., None]
         return jnp.argmax(votes.sum(1), axis=-1)
 
     predicted = [np.asarray(predict(test[start : start + batch])) for start in range(0, test.shape[0], batch)]
     return interval(100.0 * (np.concatenate(predicted) == np.asarray(test_label)))
-
-
-def _unit(rows: Array) -> Array:
-    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from metarep_jax.types import Episode, Examples, Keys, MetaLearner, Metrics, Outputs, batch_axis
 
@@ -41,6 +41,14 @@ def accuracy(outputs: Outputs, query: Examples) -> Float[Array, ""]:
     return masked_mean(right.astype(jnp.float32), query.mask)
 
 
+def class_members(
+    label: Int[Array, " n"], way: int, mask: Shaped[Array, " n"] | None = None, dtype: Any = jnp.float32
+) -> Float[Array, "n way"]:
+    """Labels as rows of one 1; rows that ``mask`` leaves out are 0."""
+    member = jax.nn.one_hot(label, way, dtype=dtype)
+    return member if mask is None else member * mask[:, None]
+
+
 def seen_classes_only(logits: Float[Array, "n way"], support: Examples) -> Float[Array, "n way"]:
     """The logits, those of classes without a support example that counts lowered out of reach.
 
@@ -48,8 +56,8 @@ def seen_classes_only(logits: Float[Array, "n way"], support: Examples) -> Float
     """
     if support.mask is None:
         return logits
-    member = jax.nn.one_hot(support.label, logits.shape[-1], dtype=bool)
-    return jnp.where((member & support.mask[:, None]).any(0), logits, UNREACHABLE)
+    member = class_members(support.label, logits.shape[-1], support.mask)
+    return jnp.where(member.any(0), logits, UNREACHABLE)
 
 
 def check_labels(episode: Episode, wanted: Literal["class numbers", "targets"], what: str) -> None:
@@ -169,7 +177,8 @@ def mean_over_tasks(
                 rest = gradient(jax.tree.map(lambda leaf: leaf[whole:], given))
                 total = jax.tree.map(jnp.add, total, rest)
             grads, (change, metrics) = total
-        state = jax.tree.map(lambda leaf, moved: leaf + moved / tasks, state, change)
+        # A counter that every task moves alike stays a whole number.
+        state = jax.tree.map(lambda leaf, moved: leaf + (moved / tasks).astype(leaf.dtype), state, change)
         return grads, state, jax.tree.map(lambda leaf: leaf / tasks, metrics)
 
     return mean

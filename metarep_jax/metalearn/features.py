@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -34,11 +36,21 @@ def encode_queries(
     return features, state["encoder"]
 
 
+def blank_features(encoder: nn.Module, variables: Any, inputs: Array) -> Float[Array, "n dim"]:
+    """Zeros where the encoder's features of ``inputs`` would stand, to initialise what takes them."""
+    features = jax.eval_shape(encoder.apply, variables, inputs)
+    return jnp.zeros(features.shape, _at_least_float32(features.dtype))
+
+
 def _encode(encoder: nn.Module, params: Any, state: Any) -> Any:
     variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
 
     def forward(inputs: Array, mask: Array | None, running: bool) -> tuple[Array, Any]:
         features, moved = encoder.apply(variables, inputs, mask, running, mutable=["batch_stats"])
-        return features, moved.get("batch_stats", {})
+        return features.astype(_at_least_float32(features.dtype)), moved.get("batch_stats", {})
 
     return forward
+
+
+def _at_least_float32(dtype: Any) -> Any:
+    return jnp.promote_types(dtype, jnp.float32)  # heads solve linear systems and subtract like from like

@@ -1,6 +1,6 @@
 """Logistic regression on frozen features: the strong few-shot baseline of "a good embedding is all you need"."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
-from metarep_jax.metalearn.base import cross_entropy
+from metarep_jax.encoders.features import unit_rows
+from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only
 from metarep_jax.metalearn.features import encode_queries, encode_support
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
@@ -26,24 +27,37 @@ def logistic_regression(
       iterations: of L-BFGS.
       test_norm: whose statistics batch norm uses for the queries.
 
+    Raises:
+      ValueError: for ``iterations`` below 1; by ``init`` for regression, by ``meta_grad`` always.
+
     References:
       Tian et al. 2020, https://arxiv.org/abs/2003.11539, section 3.
     """
+    if iterations < 1:
+        raise ValueError(f"logistic regression takes at least 1 iteration, got iterations={iterations}")
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
+        check_labels(episode, "class numbers", "logistic regression")
         return split_variables({"encoder": encoder_params or encoder.init(key, episode.support.inputs)})
 
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
         del key
-        features = _unit(encode_support(encoder, params, state, support, ctx))
+        features = unit_rows(encode_support(encoder, params, state, support, ctx))
         weights, bias = fit_logistic(features, support.label, way, l2=l2, iterations=iterations, mask=support.mask)
         return {"weights": weights, "bias": bias, "support": support}
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
         features, _ = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
-        return {"logits": _unit(features) @ task["weights"] + task["bias"], "features": features}
+        logits = unit_rows(features) @ task["weights"] + task["bias"]
+        return {"logits": seen_classes_only(logits, task["support"]), "features": features}
 
-    return MetaLearner(init, adapt, predict, cross_entropy, test_context=Context(norm=test_norm))
+    def meta_grad(*given: Any, **how: Any) -> NoReturn:
+        raise ValueError(
+            "logistic_regression fits features that are trained already and cannot be meta-trained; "
+            "newton_logistic is the same classifier, one class against the rest, that can be"
+        )
+
+    return MetaLearner(init, adapt, predict, cross_entropy, meta_grad, test_context=Context(norm=test_norm))
 
 
 def fit_logistic(
@@ -87,7 +101,3 @@ def fit_logistic(
     start = (jnp.zeros((rows.shape[1], classes), features.dtype), jnp.zeros(classes, features.dtype))
     ((weights, bias), _), _ = jax.lax.scan(iterate, (start, solver.init(start)), None, length=iterations)
     return basis @ weights, bias
-
-
-def _unit(rows: Array) -> Array:
-    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import check_meta_gradient, classification, regression
 
 from metarep_jax.encoders.features import Identity
-from metarep_jax.metalearn import LearnerConfig, find_factory, make_learner
+from metarep_jax.encoders.mlp import MLP
+from metarep_jax.metalearn import LEARNERS, LearnerConfig, find_factory, make_learner
+from metarep_jax.metalearn.base import UNREACHABLE
 from metarep_jax.metalearn.logistic import fit_logistic, logistic_regression
 from metarep_jax.metalearn.prototypical import class_means, distances, prototypical
 from metarep_jax.types import Context, Examples, MetaLearner
@@ -52,6 +55,44 @@ def test_permuting_support_rows_and_classes_permutes_the_logits():
     np.testing.assert_allclose(logits(rows, renamed[label])[:, renamed], logits(rows, label), rtol=1e-5)
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_the_meta_gradient_is_the_finite_difference_in_float64(distance):
+    learner = prototypical(MLP(widths=(6, 5), dtype=jnp.float64), way=3, distance=distance)
+    check_meta_gradient(learner, classification())
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_a_class_without_support_and_features_of_zeros_leave_a_gradient_that_is_a_number(distance):
+    learner, ctx = prototypical(Identity(), way=3, distance=distance), Context(norm="running")
+    given = classification()
+    support = given.support._replace(mask=jnp.arange(6) < 4)
+
+    def logits(inputs):
+        task = learner.adapt(EMPTY, EMPTY, support._replace(inputs=inputs), jax.random.key(0), ctx)
+        return learner.predict(EMPTY, EMPTY, task, inputs, ctx)["logits"]
+
+    np.testing.assert_array_equal(logits(support.inputs)[:, 2], UNREACHABLE)
+    gradient = jax.grad(lambda inputs: logits(inputs)[:, :2].sum())(support.inputs.at[0].set(0.0))
+    assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 1e-3
+
+
+def test_the_temperature_divides_the_distances():
+    given, ctx = classification(), Context(norm="running")
+
+    def logits(**how):
+        learner = prototypical(Identity(), way=3, distance="cosine", **how)
+        task = learner.adapt(EMPTY, EMPTY, given.support, jax.random.key(0), ctx)
+        return learner.predict(EMPTY, EMPTY, task, given.query.inputs, ctx)["logits"]
+
+    np.testing.assert_allclose(logits() / 5, logits(temperature=0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [prototypical, logistic_regression])
+def test_regression_is_refused(make):
+    with pytest.raises(ValueError, match="takes classification: class numbers"):
+        make(Identity(), way=1).init(jax.random.key(0), regression())
+
+
 @pytest.mark.parametrize("dim", [3, 40])
 def test_logistic_regression_agrees_with_scikit_learn(dim):
     linear_model = pytest.importorskip("sklearn.linear_model")
@@ -72,7 +113,7 @@ def test_logistic_regression_of_rows_that_do_not_count_changes_nothing():
 
 
 def test_unknown_learner_lists_those_that_exist():
-    with pytest.raises(ValueError, match="unknown learner 'mmal'; there are: logistic_regression, maml, prototypical"):
+    with pytest.raises(ValueError, match=f"unknown learner 'mmal'; there are: {', '.join(sorted(LEARNERS))};"):
         LearnerConfig(name="mmal")
     with pytest.raises(ValueError, match="cannot be loaded"):
         find_factory("no_such_module:learner")
