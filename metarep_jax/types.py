@@ -23,6 +23,11 @@ State = Any
 NormMode = Literal["transductive", "support", "one_query", "running"]
 Rotations = Literal["none", "classes", "random"]
 
+PAD_TOKEN = 0  # fills up rows of token ids after their end: inputs stay plain arrays, and tell their length themselves
+UNKNOWN_TOKEN, FIRST_TOKEN, END_TOKEN, MASK_TOKEN = 1, 2, 3, 4  # [UNK], [CLS], [SEP] and [MASK]
+SPECIAL_TOKENS = 5  # ids below are none of a text's own
+PAD_SAMPLE = -32768  # the same for 16-bit waveforms; no recording holds it (its lowest sample becomes −32767)
+
 
 class Examples(NamedTuple):
     """Labelled examples of one task: ``inputs`` [n, ...], ``label`` [n] (or targets [n, d]), ``mask`` [n] or None.
@@ -170,7 +175,8 @@ class MetaLearner(NamedTuple):
     U_φ(θ0, D_train) and returns only what differs per task. ``predict`` returns ``{"logits" | "mean", "features"}``,
     and, when ``ctx.train``, may return ``"state"``, the state after this pass; it is given ``mask=`` [n] where
     some queries are padding. ``meta_grad`` None means the default,
-    ``metalearn.base.meta_gradient``. ``episode_spec`` maps the test episode's spec to the one to train on.
+    ``metalearn.base.meta_gradient``; one of its own takes ``chunk=``, tasks at once, where that is asked for.
+    ``episode_spec`` maps the test episode's spec to the one to train on.
     """
 
     init: Callable[..., tuple[Params, State]]  # (key, episode, encoder_params=None)

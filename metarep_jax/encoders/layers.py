@@ -26,10 +26,10 @@ def as_image_float(
     return x.astype(dtype)
 
 
-def keep_layer(module: nn.Module, name: str, output: Callable[[], Array]) -> None:
+def keep_layer(module: nn.Module, name: str, output: Callable[[], Any]) -> None:
     """Keeps a layer's output as ``name`` where the collection "intermediates" is asked for; computes nothing else."""
     if module.is_mutable_collection("intermediates"):
-        module.sow("intermediates", name, output(), reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        module.sow("intermediates", name, output(), reduce_fn=lambda _, new: new, init_fn=tuple)
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.encoders import ENCODERS, EncoderConfig, make_encoder
+from metarep_jax.encoders import ENCODERS, EncoderConfig, input_kind, make_encoder
 from metarep_jax.encoders.conv4 import Conv4
 
 IMAGES = jax.random.uniform(jax.random.key(0), (8, 28, 28, 1))
+INPUTS = {"images": IMAGES, "tokens": jnp.zeros((2, 9), jnp.int32), "waves": jnp.zeros((2, 800), jnp.int16)}
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,9 @@ def test_features_have_the_sizes_of_the_papers(downsample, readout, dim):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_parameters_have_the_same_names_whatever_the_lowering(name):
+    inputs = INPUTS[input_kind(EncoderConfig(name))]
     made = [make_encoder(EncoderConfig(name, width=8, conv=conv)) for conv in ("patches", "lax")]
-    trees = [jax.eval_shape(encoder.init, jax.random.key(0), IMAGES) for encoder in made]
+    trees = [jax.eval_shape(encoder.init, jax.random.key(0), inputs) for encoder in made]
     assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
     assert jax.tree.leaves(trees[0]) == jax.tree.leaves(trees[1])
 

@@ -1,0 +1,52 @@
+"""Decoders: features [n, dim] back to inputs, for objectives that reconstruct. Dropped afterwards."""
+
+import math
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from metarep_jax.encoders.layers import PatchConv
+
+LEAST_SIDE = 8  # an image grows from a grid of at most so many cells a side
+
+
+class ImageDecoder(nn.Module):
+    """Features to images of ``shape`` (h, w, c): a small grid, doubled by nearest neighbours and 3×3 convolutions.
+
+    Without a last activation: means of a Gaussian, or logits of a Bernoulli. Doubling before a convolution leaves no
+    checkerboard, as transposed convolutions do (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
+    """
+
+    shape: tuple[int, ...]
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "n dim"]) -> Float[Array, "n h w c"]:
+        h, w, c = self.shape
+        doublings = max(math.ceil(math.log2(max(h, w) / LEAST_SIDE)), 0)
+        rows, columns = (-(-side // 2**doublings) for side in (h, w))
+        x = nn.relu(nn.Dense(rows * columns * self.width)(features)).reshape(-1, rows, columns, self.width)
+        for _ in range(doublings):
+            x = x.repeat(2, axis=1).repeat(2, axis=2)
+            x = nn.relu(PatchConv(self.width)(x))
+        return PatchConv(c)(x)[:, :h, :w]
+
+
+class MLPDecoder(nn.Module):
+    """Features to inputs of any ``shape`` through ReLU layers of ``widths``; none makes it linear."""
+
+    shape: tuple[int, ...]
+    widths: tuple[int, ...] = (256,)
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "n dim"]) -> Float[Array, "n *shape"]:
+        x = features
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width)(x))
+        return jnp.reshape(nn.Dense(math.prod(self.shape))(x), (-1, *self.shape))
+
+
+def make_decoder(shape: tuple[int, ...]) -> nn.Module:
+    """A decoder to inputs of ``shape``: convolutions for images [h, w, c], one hidden layer for anything else."""
+    return ImageDecoder(shape) if len(shape) == 3 else MLPDecoder(shape)

@@ -1,0 +1,81 @@
+"""Encoders of sequences of frames: what each frame holds, and what a recurrent network makes of those before it."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Shaped
+
+from metarep_jax.encoders.layers import as_image_float, keep_layer
+from metarep_jax.encoders.transformer import read_out
+
+Sequences = tuple[Float[Array, "n l dim"], Float[Array, "n l context"], Bool[Array, "n l"]]
+
+
+class ContextEncoder(nn.Module):
+    """A module of frames and a GRU that runs over them: inputs [n, ...] to features [n, dim].
+
+    ``frames`` maps inputs to ``(frames [n, l, dim], which of them count [n, l])``. ``readout``: the mean over the
+    counting frames of the GRU's states ("context", [n, context]) or of the frames themselves ("frames", [n, dim]).
+    Both parts are pretrained by ``pretrain.cpc`` and handed on together. Source: van den Oord et al. 2018,
+    https://arxiv.org/abs/1807.03748, figure 1.
+    """
+
+    frames: nn.Module
+    context: int = 256
+    readout: str = "context"
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        if self.readout not in ("context", "frames"):
+            raise ValueError(f"ContextEncoder: unknown readout {self.readout!r}; there are: context, frames")
+        self.gru = nn.RNN(nn.GRUCell(self.context, dtype=self.dtype))
+
+    def __call__(
+        self, x: Shaped[Array, "n ..."], mask: Bool[Array, " n"] | None = None, running: bool = False
+    ) -> Float[Array, "n dim"]:
+        del mask, running
+        frames, contexts, keep = self.sequence(x)
+        return read_out(contexts if self.readout == "context" else frames, keep, "mean")
+
+    def sequence(self, x: Shaped[Array, "n ..."]) -> Sequences:
+        """Frames, the GRU's state after each, and which of them count."""
+        frames, keep = self.frames(x)
+        contexts = self.gru(frames)
+        keep_layer(self, "frames", lambda: frames)
+        keep_layer(self, "contexts", lambda: contexts)
+        return frames, contexts, keep
+
+
+class PatchFrames(nn.Module):
+    """Images [n, h, w, c] as sequences: overlapping squares, row by row, each encoded by itself.
+
+    With ``columns = grid_size(w, patch, stride)``, the square ``k`` rows below another one comes ``k * columns`` places
+    later. ``encoder`` maps squares [m, patch, patch, c] to [m, dim] and must not mix them (no batch norm).
+    Source: van den Oord et al. 2018, section 3.2: squares of 64 pixels, half of them shared with the next.
+    """
+
+    encoder: nn.Module
+    patch: int = 8
+    stride: int = 4
+
+    @nn.compact
+    def __call__(self, x: Shaped[Array, "n h w c"]) -> tuple[Float[Array, "n l dim"], Bool[Array, "n l"]]:
+        n, h, w, c = x.shape
+        if not 1 <= self.stride <= self.patch <= min(h, w):
+            raise ValueError(
+                f"squares of {self.patch} pixels by steps of {self.stride} do not fit images of {h}×{w} pixels"
+            )
+        x = as_image_float(x)
+        rows, columns = grid_size(h, self.patch, self.stride), grid_size(w, self.patch, self.stride)
+        inside = jnp.arange(self.patch)
+        down = (jnp.arange(rows) * self.stride)[:, None] + inside
+        across = (jnp.arange(columns) * self.stride)[:, None] + inside
+        squares = x[:, down[:, None, :, None], across[None, :, None, :]]  # [n, rows, columns, patch, patch, c]
+        found = self.encoder(squares.reshape(-1, self.patch, self.patch, c))
+        return found.reshape(n, rows * columns, -1), jnp.ones((n, rows * columns), bool)
+
+
+def grid_size(side: int, patch: int, stride: int) -> int:
+    """Squares along one side of an image."""
+    return 1 + (side - patch) // stride

@@ -1,0 +1,198 @@
+"""Pre-norm Transformer encoders: of token sequences, and of images as sequences of patches."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from metarep_jax.encoders.layers import as_image_float, keep_layer
+from metarep_jax.types import PAD_TOKEN
+
+SMALL = nn.initializers.normal(0.02)  # of embeddings, as in BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805)
+
+
+class Block(nn.Module):
+    """Self-attention and an MLP of GELU units, each on a normalised copy of its input, which is then added.
+
+    With the norms inside the branches, gradients stay of one size through any depth, and training needs no long
+    warm-up. Sources: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Xiong et al. 2020,
+    https://arxiv.org/abs/2002.04745, figure 1b.
+    """
+
+    heads: int
+    expand: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n l dim"], keep: Bool[Array, "n l"] | None = None) -> Float[Array, "n l dim"]:
+        dim = x.shape[-1]
+        norm, dense = (partial(layer, dtype=self.dtype) for layer in (nn.LayerNorm, nn.Dense))
+        mask = None if keep is None else keep[:, None, None, :]
+        x = x + nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype)(norm()(x), mask=mask)
+        hidden = nn.gelu(dense(self.expand * dim)(norm()(x)))
+        return x + dense(dim)(hidden)
+
+
+class TextTransformer(nn.Module):
+    """Token ids [n, l] to features [n, width]; rows are filled up with the id 0, which nothing attends to.
+
+    ``positions``: "learned" vectors for up to ``longest`` places, "sincos" (Vaswani et al. 2017, section 3.5) or
+    "none". ``readout``: the "mean" over a row's tokens, or the first one ("cls"). A row of padding alone has zero mean.
+    """
+
+    vocabulary: int
+    width: int = 256
+    depth: int = 4
+    heads: int = 4
+    longest: int = 512
+    positions: str = "learned"
+    readout: str = "mean"
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        check_shape(self, ("learned", "sincos", "none"))
+        self.embed = nn.Embed(self.vocabulary, self.width, embedding_init=SMALL, dtype=self.dtype)
+        if self.positions == "learned":
+            self.position = self.param("position", SMALL, (self.longest, self.width), jnp.float32)
+        self.blocks = [Block(self.heads, dtype=self.dtype) for _ in range(self.depth)]
+        self.norm = nn.LayerNorm(dtype=self.dtype)
+
+    def __call__(
+        self, x: Int[Array, "n l"], mask: Bool[Array, " n"] | None = None, running: bool = False
+    ) -> Float[Array, "n dim"]:
+        del mask, running
+        return read_out(self.states(x), x != PAD_TOKEN, self.readout)
+
+    def states(self, tokens: Int[Array, "n l"]) -> Float[Array, "n l dim"]:
+        """The last layer's vector at every place. Raises ValueError for rows longer than ``longest``."""
+        length = tokens.shape[1]
+        x = self.embed(tokens)
+        if self.positions == "learned":
+            if length > self.longest:
+                raise ValueError(f"rows of {length} tokens, but the encoder has {self.longest} learned positions")
+            x = x + self.position[:length].astype(x.dtype)
+        elif self.positions == "sincos":
+            x = x + sincos(jnp.arange(length), self.width).astype(x.dtype)
+        return self.norm(through(self, self.blocks, x, tokens != PAD_TOKEN))
+
+    def scores(self, states: Float[Array, "*n dim"]) -> Float[Array, "*n vocabulary"]:
+        """Inner products with every token's embedding: logits whose weights are tied to the embedding."""
+        return self.embed.attend(states)
+
+
+class VisionTransformer(nn.Module):
+    """Images [n, h, w, c] as rows of ``patch`` × ``patch`` squares to features [n, width].
+
+    ``positions``: fixed sines and cosines of row and column ("sincos") or "none". ``readout``: the "mean" over
+    patches, or a learned vector that stands before them ("cls"). Source: Dosovitskiy et al. 2020,
+    https://arxiv.org/abs/2010.11929, section 3.1.
+    """
+
+    patch: int = 4
+    width: int = 192
+    depth: int = 4
+    heads: int = 4
+    positions: str = "sincos"
+    readout: str = "mean"
+    mean: float = 0.0
+    std: float = 1.0
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        check_shape(self, ("sincos", "none"))
+        self.embed = nn.Dense(self.width, dtype=self.dtype)
+        if self.readout == "cls":
+            self.cls = self.param("cls", SMALL, (self.width,), jnp.float32)
+        self.blocks = [Block(self.heads, dtype=self.dtype) for _ in range(self.depth)]
+        self.norm = nn.LayerNorm(dtype=self.dtype)
+
+    def __call__(
+        self, x: Shaped[Array, "n h w c"], mask: Bool[Array, " n"] | None = None, running: bool = False
+    ) -> Float[Array, "n dim"]:
+        del mask, running
+        return read_out(self.states(x), None, self.readout)
+
+    def patches(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n l patch"]:
+        """The images' patches, row by row, each flattened, with pixels as the encoder takes them."""
+        return patchify(as_image_float(images, self.mean, self.std, self.dtype), self.patch)
+
+    def states(
+        self, images: Shaped[Array, "n h w c"], visible: Int[Array, "n kept"] | None = None
+    ) -> Float[Array, "n l dim"]:
+        """The last layer's vectors, of all patches or of the ``visible`` ones alone, in that order; with readout "cls"
+        its vector before them."""
+        patches = self.patches(images)
+        place = grid_positions(images.shape[1:3], self.patch, self.width if self.positions == "sincos" else 0)
+        if visible is not None:
+            patches = jnp.take_along_axis(patches, visible[..., None], axis=1)
+            place = place[visible]
+        x = self.embed(patches)
+        x = x + place.astype(x.dtype) if self.positions == "sincos" else x
+        if self.readout == "cls":
+            first = jnp.broadcast_to(self.cls.astype(x.dtype), (x.shape[0], 1, self.width))
+            x = jnp.concatenate([first, x], axis=1)
+        return self.norm(through(self, self.blocks, x, None))
+
+
+def through(module: nn.Module, blocks: Sequence[Block], x: Array, keep: Array | None) -> Array:
+    """One block after the other."""
+    for index, block in enumerate(blocks):
+        x = block(x, keep)
+        keep_layer(module, f"block{index + 1}", lambda x=x: x)
+    return x
+
+
+def read_out(states: Float[Array, "n l dim"], keep: Bool[Array, "n l"] | None, how: str) -> Float[Array, "n dim"]:
+    """The first vector ("cls"), or the mean of those that ``keep`` marks ("mean"; of none: zero)."""
+    if how == "cls":
+        return states[:, 0]
+    if keep is None:
+        return states.mean(1)
+    weight = keep[..., None].astype(states.dtype)
+    return (states * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+
+
+def patchify(images: Float[Array, "n h w c"], patch: int) -> Float[Array, "n l patch"]:
+    """Images cut into ``patch`` × ``patch`` squares, row by row, each flattened as [row, column, channel].
+
+    Raises:
+      ValueError: when the squares do not fill the image.
+    """
+    n, h, w, c = images.shape
+    if h % patch or w % patch:
+        raise ValueError(f"patches of {patch}×{patch} pixels do not divide images of {h}×{w}; give another patch size")
+    cut = images.reshape(n, h // patch, patch, w // patch, patch, c)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(n, (h // patch) * (w // patch), patch * patch * c)
+
+
+def grid_positions(size: tuple[int, ...], patch: int, dim: int) -> Float[Array, "l dim"]:
+    """Where each patch of an image of that size lies: half the numbers for its row, half for its column.
+
+    Source: He et al. 2021, https://arxiv.org/abs/2111.06377, appendix A.1, for the two axes apart.
+    """
+    rows, columns = (jnp.arange(side // patch) for side in size)
+    row, column = (axis.reshape(-1) for axis in jnp.meshgrid(rows, columns, indexing="ij"))
+    return jnp.concatenate([sincos(row, dim // 2), sincos(column, dim - dim // 2)], axis=-1)
+
+
+def sincos(place: Int[Array, " l"], dim: int) -> Float[Array, "l dim"]:
+    """Sines and cosines of each place, at wavelengths from 2π to 2π·10,000 (Vaswani et al. 2017, section 3.5)."""
+    half = (dim + 1) // 2
+    angle = place[:, None] * jnp.exp(-math.log(10_000.0) * jnp.arange(half) / max(half, 1))
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)[:, :dim]
+
+
+def check_shape(module: Any, positions: tuple[str, ...]) -> None:
+    """Raises ValueError for settings of a Transformer that do not exist or do not fit together."""
+    for name, value, known in (
+        ("positions", module.positions, positions),
+        ("readout", module.readout, ("mean", "cls")),
+    ):
+        if value not in known:
+            raise ValueError(f"{type(module).__name__}: unknown {name} {value!r}; there are: {', '.join(known)}")
+    if module.width % module.heads:
+        raise ValueError(f"a Transformer of width {module.width} cannot be split into {module.heads} heads")

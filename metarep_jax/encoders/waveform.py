@@ -1,0 +1,91 @@
+"""A 1-D convolutional encoder of waveforms, as a sequence of frames."""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Shaped
+
+from metarep_jax.encoders.layers import conv_layer
+from metarep_jax.types import PAD_SAMPLE
+
+
+class WaveformFrames(nn.Module):
+    """Waveforms [n, t] to frames [n, frames, width]: a stack of strided convolutions, each with a norm and ReLU.
+
+    Samples are 16-bit integers, filled up with −32768 after a recording's end, or floats in [−1, 1]. The default
+    strides are CPC's: one frame every 160 samples. Its layers have about two strides' width and no padding at the
+    borders, so that a frame sees ``receptive_field(strides)`` samples, here 465, and nothing beyond the recording.
+
+    The norm is over each frame's channels: statistics over time would tell a frame about its future (Rivière et al.
+    2020, https://arxiv.org/abs/2002.02848, section 3.1). Source: van den Oord et al. 2018,
+    https://arxiv.org/abs/1807.03748, section 3.1.
+    """
+
+    width: int = 256
+    strides: tuple[int, ...] = (5, 4, 2, 2, 2)
+    norm: str = "layer"
+    dtype: Any = jnp.float32
+    conv: str = "patches"
+
+    @nn.compact
+    def __call__(self, x: Shaped[Array, "n t"]) -> tuple[Float[Array, "n frames width"], Bool[Array, "n frames"]]:
+        """The frames, and which of them lie within their recording; the first one always counts."""
+        if self.norm not in ("layer", "none"):
+            raise ValueError(f"WaveformFrames: unknown norm {self.norm!r}; there are: layer, none")
+        field, step = receptive_field(self.strides), hop(self.strides)
+        if x.shape[1] < field:
+            raise ValueError(f"waveforms of {x.shape[1]} samples are shorter than a frame, which sees {field}")
+        count = 1 + (x.shape[1] - field) // step
+        length = recorded_samples(x)
+        keep = jnp.arange(count) * step + field <= length[:, None]
+        keep = keep.at[:, 0].set(True)
+        conv = partial(conv_layer(self.conv), self.width, padding="VALID", dtype=self.dtype)
+        y = as_wave_float(x, self.dtype)[:, :, None, None]
+        for stride in self.strides:
+            y = conv((kernel_size(stride), 1), strides=(stride, 1))(y)
+            y = nn.relu(nn.LayerNorm(dtype=self.dtype)(y) if self.norm == "layer" else y)
+        return y[:, :, 0], keep
+
+
+def kernel_size(stride: int) -> int:
+    """The width of a layer of that stride: 10, 8, 4, 4, 4 for CPC's 5, 4, 2, 2, 2."""
+    return max(2 * stride, 4)
+
+
+def hop(strides: tuple[int, ...]) -> int:
+    """Samples from one frame to the next."""
+    step = 1
+    for stride in strides:
+        step *= stride
+    return step
+
+
+def receptive_field(strides: tuple[int, ...]) -> int:
+    """Samples that one frame sees.
+
+    Raises:
+      ValueError: for strides that are not positive, or none.
+    """
+    if not strides or min(strides) < 1:
+        raise ValueError(f"strides must be positive, at least one, got {strides}")
+    field, step = 1, 1
+    for stride in strides:
+        field += (kernel_size(stride) - 1) * step
+        step *= stride
+    return field
+
+
+def recorded_samples(x: Shaped[Array, "n t"]) -> Shaped[Array, " n"]:
+    """How many samples of each row are of its recording, not filling."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.full(x.shape[0], x.shape[1])
+    return jnp.sum(x != PAD_SAMPLE, axis=1)
+
+
+def as_wave_float(x: Shaped[Array, "n t"], dtype: Any = jnp.float32) -> Float[Array, "n t"]:
+    """Samples in [−1, 1] as ``dtype``; filling is silence."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(dtype)
+    return (jnp.where(x == PAD_SAMPLE, 0, x).astype(jnp.float32) / 32768).astype(dtype)
