@@ -1,0 +1,149 @@
+"""The VAE against integrals, and its bounds where everything is Gaussian and the evidence is known."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarep_jax.encoders.decoder import MLPDecoder
+from metarep_jax.encoders.features import Identity
+from metarep_jax.pretrain.likelihoods import bernoulli, gaussian, gaussian_kl
+from metarep_jax.pretrain.vae import importance_weighted_bound, vae, vae_model
+from metarep_jax.types import Keys
+
+STD = 0.5
+WEIGHT = np.diag([1.5, 0.7]) @ np.eye(2, 4)  # rows at right angles: the posterior's covariance is diagonal
+BIAS = np.array([0.1, -0.2, 0.3, 0.0])
+ROWS = np.random.default_rng(0).normal(size=(6, 2)) @ WEIGHT + BIAS
+SETTINGS = {"latent": 2, "likelihood": "gaussian", "std": STD, "decoder": partial(MLPDecoder, widths=())}
+STATE = {"encoder": {}, "moments": {}, "decoder": {}}
+
+
+def evidence(rows):
+    """log p(x) of x = zW + b + σε."""
+    covariance = WEIGHT.T @ WEIGHT + STD**2 * np.eye(4)
+    apart = rows - BIAS
+    quadratic = np.einsum("ni,ij,nj->n", apart, np.linalg.inv(covariance), apart)
+    return -0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * covariance)[1])
+
+
+def posterior():
+    """Mean as an affine map of x, and variances: of p(z|x)."""
+    variance = 1 / (1 + np.diag(WEIGHT @ WEIGHT.T) / STD**2)
+    slope = WEIGHT.T * variance / STD**2
+    return slope, -BIAS @ slope, variance
+
+
+def params_of(slope, intercept, variance):
+    """Parameters of a VAE over Identity features with that posterior, and the true decoder."""
+    kernel = np.concatenate([slope, np.zeros((4, 2))], axis=1)
+    moments = {"kernel": kernel, "bias": np.concatenate([intercept, np.log(variance)])}
+    decoder = {"Dense_0": {"kernel": WEIGHT, "bias": BIAS}}
+    return jax.tree.map(
+        partial(jnp.asarray, dtype=jnp.float32), {"encoder": {}, "moments": moments, "decoder": decoder}
+    )
+
+
+def test_divergence_is_the_integral():
+    z = np.linspace(-12, 12, 200_001)
+    for mean, variance in ((0.0, 1.0), (1.3, 0.4), (-0.5, 2.5)):
+        q = np.exp(-0.5 * (z - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
+        p = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+        integral = np.trapezoid(q * (np.log(q + 1e-300) - np.log(p)), z)
+        assert gaussian_kl(jnp.array(mean), jnp.log(variance)) == pytest.approx(integral, abs=1e-5)
+
+
+def test_likelihoods_are_distributions():
+    logits = jnp.array([[-1.3, 0.4]])
+    corners = jnp.array([[a, b] for a in (0.0, 1.0) for b in (0.0, 1.0)])
+    assert jnp.exp(bernoulli(jnp.tile(logits, (4, 1)), corners)).sum() == pytest.approx(1, rel=1e-5)
+    x = jnp.linspace(-8, 8, 20_001)[:, None]
+    density = jnp.exp(gaussian(jnp.full_like(x, 0.7), x, 0.6))
+    assert jnp.trapezoid(density, x[:, 0]) == pytest.approx(1, rel=1e-4)
+
+
+def test_with_the_true_posterior_every_bound_is_the_evidence():
+    model = vae_model(Identity(), **SETTINGS)
+    params = params_of(*posterior())
+    for samples in (1, 7):
+        found = importance_weighted_bound(
+            model, params, STATE, jnp.asarray(ROWS, jnp.float32), jax.random.key(1), samples
+        )
+        np.testing.assert_allclose(found, evidence(ROWS), rtol=1e-4)
+
+
+def test_elbo_is_below_the_importance_weighted_bound_which_is_below_the_evidence():
+    slope, intercept, variance = posterior()
+    wrong = np.full(2, 0.3)
+    params = params_of(0.5 * slope, intercept, wrong)
+    model = vae_model(Identity(), **SETTINGS)
+    bound = jax.jit(partial(importance_weighted_bound, model), static_argnames="samples")
+    x = jnp.asarray(np.repeat(ROWS[:1], 20_000, axis=0), jnp.float32)
+    elbo, tighter = (bound(params, STATE, x, jax.random.key(2), samples=k).mean() for k in (1, 30))
+    apart = (ROWS[0] @ (0.5 * slope) + intercept) - (ROWS[0] @ slope + intercept)
+    divergence = 0.5 * np.sum((wrong + apart**2) / variance - 1 - np.log(wrong / variance))
+    assert elbo == pytest.approx(evidence(ROWS[:1])[0] - divergence, abs=0.06)  # log p(x) - KL(q ‖ p(z|x))
+    assert elbo + 0.1 < tighter < evidence(ROWS[:1])[0]
+
+
+def test_the_loss_is_the_negative_elbo_and_beta_weighs_its_divergence():
+    params = params_of(*posterior())
+    batch, keys = (
+        {"inputs": jnp.asarray(ROWS, jnp.float32)},
+        Keys(jax.random.split(jax.random.key(3), 6), jax.random.key(4)),
+    )
+    found = {beta: vae(Identity(), beta=beta, **SETTINGS).loss(params, STATE, batch, keys, 0) for beta in (1.0, 3.0)}
+    loss, (_, metrics) = found[1.0]
+    slope, intercept, variance = posterior()
+    kl = 0.5 * np.sum((ROWS @ slope + intercept) ** 2 + variance - 1 - np.log(variance), axis=1).mean()
+    assert metrics["kl"] == pytest.approx(kl, rel=1e-4)
+    assert loss == pytest.approx(-float(metrics["elbo"]), rel=1e-5)
+    assert found[3.0][0] == pytest.approx(float(loss) + 2 * kl, rel=1e-4)
+    assert found[3.0][1][1]["elbo"] == metrics["elbo"]
+
+
+def test_free_bits_are_charged_whether_spent_or_not_and_bring_no_gradient():
+    still = {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}  # the posterior is the prior
+    params = params_of(*posterior()) | {"moments": still}
+    batch, keys = (
+        {"inputs": jnp.asarray(ROWS, jnp.float32)},
+        Keys(jax.random.split(jax.random.key(3), 6), jax.random.key(4)),
+    )
+
+    def loss(moments, free_bits, beta):
+        objective = vae(Identity(), free_bits=free_bits, beta=beta, **SETTINGS)
+        return objective.loss(params | {"moments": moments}, STATE, batch, keys, 0)[0]
+
+    assert loss(still, 0.25, 1.0) - loss(still, 0.0, 1.0) == pytest.approx(2 * 0.25, rel=1e-4)
+    near = {"kernel": jnp.zeros((4, 4)), "bias": jnp.array([0.2, 0.1, -0.1, 0.1])}  # spends less than 0.25 nats
+    free, none = (jax.grad(loss)(near, 0.25, beta) for beta in (1.0, 0.0))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), free, none)
+
+
+def test_drawing_pixels_leaves_black_and_white_alone():
+    batch = {"inputs": jnp.asarray((ROWS > 0) * 255, jnp.uint8)}
+    keys = Keys(jax.random.split(jax.random.key(3), 6), jax.random.key(4))
+
+    losses = []
+    for binarise in (False, True):
+        objective = vae(Identity(), latent=2, binarise=binarise, decoder=SETTINGS["decoder"])
+        params, state = objective.init(jax.random.key(5), batch)
+        losses.append(objective.loss(params, state, batch, keys, 0)[0])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"latent": 0}, "latent must be positive, got 0"),
+        ({"std": 0.0}, "std must be positive, got 0.0"),
+        ({"beta": -1.0}, "beta must not be negative, got -1.0"),
+        ({"free_bits": -0.1}, "free_bits must not be negative"),
+        ({"likelihood": "poisson"}, "unknown likelihood 'poisson'; there are: bernoulli, gaussian"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changed, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        vae(Identity(), **changed)
