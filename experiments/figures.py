@@ -97,7 +97,7 @@ def layers_figure(path: Path, run: Run, model: Model, before: Any = None) -> Non
     if _gradient_based(model):
         found = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(run.key(7), LAYER_TASKS))
         comparisons["before and after adaptation"] = {
-            name: interval(np.asarray(found[name])).cell() for name in _in_order(found)
+            name: Cell(**interval(np.asarray(found[name])).cell()) for name in _in_order(found)
         }
     rows = np.asarray(jax.random.choice(run.key(8), pool.label.shape[0], (LAYER_IMAGES,), replace=False))
     inputs = jnp.asarray(pool.inputs[rows])
@@ -127,7 +127,8 @@ def occlusion_figure(path: Path, run: Run, model: Model) -> None:
 
         return images, occlusion_maps(answer, images, query.label, size=max(images.shape[1] // 4, 1))
 
-    figures.save_occlusion(path, *map(np.asarray, jax.jit(draw)(run.key(9))))
+    images, maps = jax.jit(draw)(run.key(9))
+    figures.save_occlusion(path, np.asarray(images), np.asarray(maps))
 
 
 @first_draws

@@ -39,7 +39,8 @@ def layer_outputs(
       running: normalise with running averages instead of these inputs' statistics.
     """
     _, kept = encoder.apply(variables, inputs, None, running, mutable=["intermediates", "batch_stats"])
-    found = {name: value.reshape(len(inputs), -1) for name, value in kept["intermediates"].items()}
+    layers: Any = kept["intermediates"]
+    found = {name: value.reshape(len(inputs), -1) for name, value in layers.items()}
     return {name: found[name] for name in sorted(found, key=lambda name: (len(name), name))}
 
 
@@ -83,8 +84,8 @@ def adaptation_similarity(
     before, after = layers(params), layers(fast)
     found = {name: linear_cka(before[name], after[name]) for name in before}
     start = {**task, "fast": {part: params[part] for part in fast}}
-    logits = [learner.predict(params, state, at, inputs, ctx).get("logits") for at in (start, task)]
-    return found if logits[0] is None else found | {HEAD: linear_cka(*logits)}
+    one, two = (learner.predict(params, state, at, inputs, ctx) for at in (start, task))
+    return found | {HEAD: linear_cka(one["logits"], two["logits"])} if "logits" in one else found
 
 
 def variables_similarity(
