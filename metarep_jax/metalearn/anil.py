@@ -116,7 +116,7 @@ def boil(
       ValueError: without a head; by ``init``, for an encoder without parameters.
 
     References:
-      Oh et al. 2021, https://arxiv.org/abs/2008.08882, section 2.2.
+      Oh et al. 2021, https://arxiv.org/abs/2008.08882 (BOIL).
     """
     if head is None:
         raise ValueError("BOIL adapts its encoder by the gradient that a head passes back, got head=None")

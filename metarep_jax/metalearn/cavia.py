@@ -53,7 +53,8 @@ def cavia(
         ``init``, of an earlier stage's encoder.
 
     References:
-      Zintgraf et al. 2019, https://arxiv.org/abs/1810.03642, algorithm 1, eq. 4 (inputs) and section 3.2 (FiLM).
+      Zintgraf et al. 2019, https://arxiv.org/abs/1810.03642, algorithm 1, eq. 4 (inputs);
+      "conditioning on context parameters" (FiLM).
     """
     place = context_at or {"mean": "input", "logits": "features"}[output]
     if place not in ("input", "features"):

@@ -45,7 +45,7 @@ def meta_sgd(
       ValueError: for a rate or a range that is not positive and ascending.
 
     References:
-      Li et al. 2017, https://arxiv.org/abs/1707.09835, eq. 1 and algorithm 1.
+      Li et al. 2017, https://arxiv.org/abs/1707.09835, algorithm 1.
     """
     low, high = inner_lr if isinstance(inner_lr, tuple) else (inner_lr, inner_lr)
     if not 0 < low <= high:

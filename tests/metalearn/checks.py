@@ -1,55 +1,64 @@
 """What the tests of meta-learners share: tiny tasks, and checks that hold for every learner."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from metarep_jax.metalearn.base import meta_gradient
 from metarep_jax.types import Episode, Examples, Keys
 
 WAY = 3
 
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # to compile faster
+
 
 def classification(seed=0, way=WAY, shot=2, query=2, dim=4):
     """A task of random inputs [way × shot, dim] with class numbers."""
-    keys = jax.random.split(jax.random.key(seed))
+    draw = np.random.default_rng(seed).standard_normal  # numpy, here and below: it has nothing to compile
 
-    def rows(key, each):
-        return Examples(jax.random.normal(key, (way * each, dim)), jnp.repeat(jnp.arange(way), each))
+    def rows(each):
+        label = np.repeat(np.arange(way, dtype=np.int32), each)
+        return Examples(jnp.asarray(draw((way * each, dim)), jnp.float32), jnp.asarray(label))
 
-    return Episode(rows(keys[0], shot), rows(keys[1], query))
+    return Episode(rows(shot), rows(query))
 
 
 def regression(seed=0, shot=6, query=5, weights=((1.0,), (-2.0,))):
     """A task of random inputs [n, dim] with targets inputs @ weights."""
-    weights = jnp.array(weights)
-    keys = jax.random.split(jax.random.key(seed))
+    weights = np.array(weights)
+    draw = np.random.default_rng(seed).standard_normal
 
-    def rows(key, n):
-        inputs = jax.random.normal(key, (n, len(weights)))
-        return Examples(inputs, inputs @ weights)
+    def rows(n):
+        inputs = draw((n, len(weights)))
+        return Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(inputs @ weights, jnp.float32))
 
-    return Episode(rows(keys[0], shot), rows(keys[1], query))
+    return Episode(rows(shot), rows(query))
 
 
 def start(learner, episode, seed=2, noise=0.3):
     """The learner's first parameters with noise on each, so that nothing vanishes, and its first state."""
-    params, state = learner.init(jax.random.key(seed), episode)
+    params, state = compiled(learner.init)(jax.random.key(seed), episode)
     return added(params, like(params, seed + 1), noise), state
 
 
 def like(tree, seed):
     """Standard normal noise of the tree's shapes and types."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
-    draws = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=False)]
-    return jax.tree.unflatten(structure, draws)
+    draw = np.random.default_rng(seed).standard_normal
+    return jax.tree.map(lambda leaf: draw(leaf.shape).astype(leaf.dtype), tree)
 
 
 def added(tree, direction, size):
-    return jax.tree.map(lambda leaf, along: leaf + size * along, tree, direction)
+    return jax.tree.map(lambda leaf, along: jnp.asarray(np.asarray(leaf) + size * along, leaf.dtype), tree, direction)
+
+
+def check_refused(learner, episode, match):
+    """Asserts that ``init`` raises a ValueError for this task, before anything is compiled."""
+    with pytest.raises(ValueError, match=match):
+        jax.eval_shape(learner.init, jax.random.key(0), episode)
 
 
 def one(tree):
@@ -60,8 +69,19 @@ def one(tree):
 def one_gradient(learner, params, state, episode):
     """``grads, state, metrics`` of the meta-gradient of one task, compiled."""
     keys = Keys(jax.random.split(jax.random.key(0), 1), jax.random.key(0))
-    step = jax.jit(learner.meta_grad or meta_gradient(learner))
+    step = compiled(learner.meta_grad or meta_gradient(learner))
     return step(params, state, one(episode), keys, 0)
+
+
+def adapted(learner, params, state, episode, ctx=None):
+    """The task that the learner adapts to, and its outputs for the queries, compiled; ``ctx`` None: that of a test."""
+
+    def both(params, state, episode):
+        context = ctx or learner.test_context
+        task = learner.adapt(params, state, episode.support, jax.random.key(0), context)
+        return task, learner.predict(params, state, task, episode.query.inputs, context)
+
+    return compiled(both)(params, state, episode)
 
 
 def slopes(learner, episode, *, seed=2, size=1e-6):
@@ -76,17 +96,17 @@ def slopes(learner, episode, *, seed=2, size=1e-6):
     Both sides come from one compiled function, so that a check costs one compilation.
     """
     with jax.enable_x64(True):
-        episode = jax.tree.map(_double, episode)
-        params, state = jax.tree.map(_double, start(learner, episode, seed))
+        episode = jax.tree.map(double, episode)
+        params, state = jax.tree.map(double, start(learner, episode, seed))
         direction = like(params, seed + 2)
         keys = Keys(jax.random.split(jax.random.key(seed), 1), jax.random.key(seed))
         meta_grad = learner.meta_grad or meta_gradient(learner)
-        step = jax.jit(lambda params: meta_grad(params, state, one(episode), keys, 0))
+        step = compiled(lambda params: meta_grad(params, state, one(episode), keys, 0))
 
         def loss(along):
             return float(step(added(params, direction, along))[2]["loss"])
 
-        products = jax.tree.map(jnp.vdot, step(params)[0], direction)
+        products = jax.tree.map(np.vdot, step(params)[0], direction)
         return float(sum(jax.tree.leaves(products))), (loss(size) - loss(-size)) / (2 * size)
 
 
@@ -97,16 +117,16 @@ def check_meta_gradient(learner, episode, *, rtol=1e-6, **how):
     np.testing.assert_allclose(found, wanted, rtol=rtol)
 
 
-def check_padding(learner, episode, norm):
-    """Asserts that masked rows of support and queries change no answer."""
+def check_padding(learner, episode, norm, steps=None):
+    """Asserts that masked rows of support and queries change no answer; ``steps`` None: as many as at test."""
     params, state = start(learner, episode)
-    ctx = dataclasses.replace(learner.test_context, norm=norm)
+    ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=steps)
     output = "logits" if jnp.issubdtype(episode.support.label.dtype, jnp.integer) else "mean"
 
     def padded(rows, value):
         return jnp.concatenate([rows, jnp.full((2, *rows.shape[1:]), value, rows.dtype)])
 
-    @jax.jit
+    @compiled
     def answers(support, inputs, mask):
         task = learner.adapt(params, state, support, jax.random.key(0), ctx)
         return learner.predict(params, state, task, inputs, ctx, mask=mask)[output]
@@ -118,5 +138,6 @@ def check_padding(learner, episode, norm):
     np.testing.assert_allclose(found[:queries], answers(support, inputs, None), rtol=1e-3, atol=1e-4)
 
 
-def _double(leaf):
-    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+def double(leaf):
+    """A floating array in float64; any other as it is."""
+    return jnp.asarray(np.asarray(leaf, np.float64)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
