@@ -7,6 +7,7 @@ from metarep_jax.data.pools import joined_pools, pool_of_arrays, with_partners
 from metarep_jax.data.protocols import Protocol, find_protocol
 from metarep_jax.data.splits import DataConfig, Splits, load_splits
 from metarep_jax.data.stream import stream_reader
+from metarep_jax.data.tokens import text_feed
 
 __all__ = [
     "DataConfig",
@@ -23,5 +24,6 @@ __all__ = [
     "pool_of_arrays",
     "sample_episodes",
     "stream_reader",
+    "text_feed",
     "with_partners",
 ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metarep_jax.data.text_files import find_folder, read_utf8
 from metarep_jax.types import NormMode, Rotations
 
 PARTS = ("train", "val", "test")
@@ -122,21 +123,45 @@ def vinyals(classes: Classes) -> ClassSplit:
             "ALPHABET/characterNN/rotRRR a line, as the code of Prototypical Networks has "
             "them. Or choose the protocol maml, reptile or lake"
         )
-    number = {name: c for c, name in enumerate(classes.names)}
-    found: list[list[int]] = []
-    for file in files:
-        names = {
-            line.strip().rsplit("/rot", 1)[0]: None for line in (folder / file).read_text().splitlines() if line.strip()
-        }
-        unknown = [name for name in names if name not in number]
-        _expect(
-            not unknown, f"classes of Omniglot in {folder / file}", f"{len(unknown)} others, the first {unknown[:1]}"
-        )
-        found.append([number[name] for name in names])
-    sizes = tuple(len(set(part)) for part in found)
+    found = class_lists([folder / file for file in files], classes.names, lambda line: line.rsplit("/rot", 1)[0])
+    sizes = tuple(map(len, found))
     _expect(sizes == (1028, 172, 423), f"1028, 172 and 423 classes in {folder}", f"{sizes}")
-    _expect(len(set().union(*found)) == 1623, f"no class in two splits of {folder}", "some")
-    return found[0], found[1], found[2]
+    return found
+
+
+def text_folds(folder: str, fold: int, name: str) -> Callable[[Classes], ClassSplit]:
+    """One of the five splits of a data set's intents in the files ``FOLDER/0N/labels.{train,valid,test}.txt``."""
+
+    def split(classes: Classes) -> ClassSplit:
+        files = tuple(f"labels.{part}.txt" for part in ("train", "valid", "test"))
+        places = (f"text/folds/{folder}/0{fold}", f"folds/{folder}/0{fold}")
+        place = find_folder(classes.data_dir, f"fold {fold} of {name} (Dopierre et al. 2021)", places, files)
+        return class_lists([place / file for file in files], classes.names)
+
+    return split
+
+
+def corpus_parts(classes: Classes) -> ClassSplit:
+    """The parts of running text as they are."""
+    train, val, test = ([c for c, group in enumerate(classes.group) if group == part] for part in PARTS)
+    return train, val, test
+
+
+def class_lists(
+    files: Sequence[Path], known: Sequence[str], name_in: Callable[[str], str] = lambda line: line
+) -> ClassSplit:
+    """The classes that each of three files names, one a line (``name_in`` finds the name); none is in two files."""
+    number = {name: c for c, name in enumerate(known)}
+    found = []
+    for file in files:
+        names = dict.fromkeys(name_in(line.strip()) for line in read_utf8(file).splitlines() if line.strip())
+        unknown = [name for name in names if name not in number]
+        _expect(not unknown, f"classes of the data set in {file}", f"{len(unknown)} others, the first {unknown[:1]}")
+        found.append([number[name] for name in names])
+    train, val, test = found
+    once = len({*train, *val, *test}) == len(train) + len(val) + len(test)
+    _expect(once, f"no class in two files of {files[0].parent}", "some")
+    return train, val, test
 
 
 def _expect(holds: bool, wanted: str, got: str) -> None:
@@ -144,7 +169,24 @@ def _expect(holds: bool, wanted: str, got: str) -> None:
         raise ValueError(f"the protocol's split expects {wanted}, got {got}")
 
 
+def _intents(dataset: str, folder: str, name: str) -> list[Protocol]:
+    described = f"{name}, classes split as in fold %d of 5 of Dopierre et al. 2021, 5 queries a class"
+    return [
+        Protocol(
+            f"{dataset}-fold{fold}",
+            described % fold,
+            (dataset,),
+            text_folds(folder, fold, name),
+            ways=(5,),
+            query=5,
+            episodes=600,
+        )
+        for fold in range(1, 6)
+    ]
+
+
 OMNIGLOT = ("omniglot",)
+CORPORA = ("text", "wikitext2", "brown")
 PROTOCOLS = (
     Protocol(
         "glyphs",
@@ -193,6 +235,17 @@ PROTOCOLS = (
         "(Lake et al. 2015)",
         OMNIGLOT,
         lake,
+    ),
+    *_intents("banking77", "BANKING77", "BANKING77"),
+    *_intents("clinc150", "OOS", "CLINC150"),
+    Protocol("corpus", "running text in its own parts for training, validation and testing", CORPORA, corpus_parts),
+    Protocol(
+        "synthetic-speech",
+        "synthetic words, not speech; 60/20/20% of them for training, validation and testing, by a shuffle with "
+        "data.split_seed",
+        ("synthetic-speech",),
+        random_split,
+        ways=(5,),
     ),
     Protocol(
         "random-classes",

@@ -6,12 +6,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from metarep_jax.data.audio import AudioConfig, is_audio, load_audio
 from metarep_jax.data.cache import cached, default_cache_dir, digest
 from metarep_jax.data.images import Progress
 from metarep_jax.data.pools import pool_of_arrays
-from metarep_jax.data.protocols import PARTS, Classes, Protocol, find_protocol
+from metarep_jax.data.protocols import PARTS, Classes, ClassSplit, Protocol, find_protocol
 from metarep_jax.data.records import Records, read_records
 from metarep_jax.data.source import Source, from_arrays, to_arrays
+from metarep_jax.data.text import is_text, read_texts
+from metarep_jax.data.tokenizer import Tokenizer
+from metarep_jax.data.tokens import TextConfig, tokenised
 from metarep_jax.types import Pool
 
 HELD_BESIDE_A_STREAM = 50  # images a class: enough for any episode, and for whitening
@@ -23,8 +27,10 @@ class DataConfig:
     """Which data, in which form."""
 
     name: str = "glyphs"
-    """glyphs, omniglot, folder (images, one folder a class), or the name of a TFDS data set (tfds:NAME if it
-    is also one of these)."""
+    """Images: glyphs (needs no files), omniglot, folder (one folder a class), or the name of a TFDS data set (tfds:NAME
+    if it is also one of these). Text: docstrings (needs no files), banking77, clinc150, tfds-text:NAME, text (.txt
+    files), wikitext2, brown, or several of the last three joined by +. Audio: synthetic-speech (needs no files), fsdd,
+    audio (WAV, one folder a class)."""
     protocol: str | None = None
     """The class split and the test episodes; default: the data's own. An unknown name lists those that fit."""
     data_dir: Path | None = None
@@ -43,6 +49,10 @@ class DataConfig:
     """Whether stage 1 streams its training images from the disk: for data larger than memory (folder and TFDS)."""
     workers: int = 2
     """Processes that read and decode a stream; 0: none, in this process."""
+    text: TextConfig = TextConfig()
+    """How text becomes rows of tokens."""
+    audio: AudioConfig = AudioConfig()
+    """How recordings become rows of samples."""
 
     def __post_init__(self):
         for name, least in (("image_size", 1), ("per_class", 1), ("split_seed", 0), ("workers", 0)):
@@ -64,6 +74,7 @@ class Splits(NamedTuple):
     class_names: dict[str, tuple[str, ...]]  # of "train", "val" and "test"
     protocol: Protocol
     config: DataConfig  # what was loaded, with the folders that were used
+    tokenizer: Tokenizer | None = None  # of text, whose inputs are its token ids
 
 
 def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
@@ -78,14 +89,25 @@ def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
       FileNotFoundError: when data are missing: says which files are wanted, and where.
     """
     config = resolved(config)
-    protocol = find_protocol(config.protocol, config.name)
-    source = read_source(config, progress)
-    if not np.issubdtype(source.images.dtype, np.uint8) and not np.isfinite(source.images).all():
-        raise ValueError(f"images of {config.name} hold NaN or infinite values")
-    parts = protocol.split(Classes(source.names, source.group, config.split_seed, config.data_dir))
+    protocol = find_protocol(config.protocol, config.name.partition("+")[0])  # of corpora that are joined, the first's
+    cache_dir, tokenizer = config.cache_dir, None
+    assert cache_dir is not None
+
+    def split(names: tuple[str, ...], group: tuple[str, ...]) -> ClassSplit:
+        return protocol.split(Classes(names, group, config.split_seed, config.data_dir))
+
+    if is_text(config.name):
+        texts = read_texts(config.name, config.data_dir, cache_dir)
+        parts = split(texts.names, texts.group)
+        tokenizer, source = tokenised(texts, parts[0], config.text, cache_dir)
+    else:
+        source = read_source(config, progress)
+        parts = split(source.names, source.group)
+    if np.issubdtype(source.images.dtype, np.floating) and not np.isfinite(source.images).all():
+        raise ValueError(f"inputs of {config.name} hold NaN or infinite values")
     train, val, test = (part_of(source, classes) for classes in parts)
     names = {part: tuple(source.names[c] for c in classes) for part, classes in zip(PARTS, parts)}
-    return Splits(train, val, test, names, protocol, config)
+    return Splits(train, val, test, names, protocol, config, tokenizer)
 
 
 def resolved(config: DataConfig) -> DataConfig:
@@ -128,6 +150,8 @@ def read_source(config: DataConfig, progress: Progress | None) -> Source:
 
         channels = config.channels or 1
         return load_omniglot(config.data_dir, cache_dir, size=size or 28, channels=channels, progress=progress)
+    if is_audio(config.name):
+        return load_audio(config.name, config.data_dir, config.audio, cache_dir)
     records = list_records(config)
     held = {"size": size, "channels": config.channels, "per_class": config.per_class, "seed": config.split_seed}
     if config.stream and config.per_class is None:

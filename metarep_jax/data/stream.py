@@ -11,9 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from metarep_jax.data.audio import is_audio
 from metarep_jax.data.images import Form, decode, label_of
 from metarep_jax.data.records import Records
 from metarep_jax.data.splits import Splits, list_records
+from metarep_jax.data.text import is_text
 
 Batch = dict[str, np.ndarray]
 AHEAD = 2  # batches that each process decodes or holds ready; Pillow lets threads work side by side
@@ -40,8 +42,9 @@ def stream_reader(
     """
     process = jax.process_index() if process is None else process
     processes = jax.process_count() if processes is None else processes
-    if splits.config.name in ("glyphs", "omniglot"):
-        raise ValueError(f"{splits.config.name} fits in memory and is not streamed; data.stream is for folder and TFDS")
+    name = splits.config.name
+    if name in ("glyphs", "omniglot") or is_audio(name) or is_text(name):
+        raise ValueError(f"{name} fits in memory and is not streamed; data.stream is for folder and TFDS")
     if size < 1 or size % processes:
         raise ValueError(f"the global batch of {size} does not divide over {processes} processes")
     records = list_records(splits.config)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from metarep_jax.data import DataConfig, load_splits
 from metarep_jax.data.splits import list_records
+from metarep_jax.data.text import read_texts
 from metarep_jax.data.tfds_sources import quiet
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -60,12 +61,26 @@ class WithoutLabels(_Made):
             yield i, {"image": png(i)}
 
 
+class Sentences(_Made):
+    """A data set of sentences with labels."""
+
+    def _info(self):
+        label = tfds.features.ClassLabel(names=[f"kind{c}" for c in range(10)])
+        features = tfds.features.FeaturesDict({"label": label, "sentence": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _generate_examples(self, numbers):
+        for i in numbers:
+            for c in range(10):
+                yield f"{c}-{i}", {"sentence": f"naïve sentence {i}\nof {c}", "label": c}
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     tfds.disable_progress_bar()
     with quiet():
-        for builder in (MadeUp, WithoutLabels):
+        for builder in (MadeUp, WithoutLabels, Sentences):
             builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -112,3 +127,14 @@ def test_a_data_set_that_cannot_be_prepared_here_says_how_else(data_dir, monkeyp
     monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", refuse)
     with pytest.raises(ValueError, match=r"'mnist' cannot be prepared here .*array_record"):
         load_splits(config(data_dir, "mnist"))
+
+
+def test_sentences_of_a_prepared_data_set_are_read_with_their_classes(data_dir):
+    texts = read_texts("tfds-text:sentences", data_dir, data_dir / "cache")
+    assert sorted(texts.names) == sorted(f"kind{c}" for c in range(10))
+    assert len(texts.lines) == 60 and not texts.running
+    for line, label in zip(texts.lines, texts.label):
+        assert line.startswith("naïve sentence ") and line.endswith(f" of {texts.names[label].removeprefix('kind')}")
+    with pytest.raises(ValueError, match="no pair of a text and a class label; its features are image: Image"):
+        read_texts("tfds-text:without_labels", data_dir, data_dir / "cache")
+    assert "tensorflow" not in sys.modules

@@ -1,0 +1,169 @@
+"""Recordings: WAV files as rows of 16-bit samples at one rate and of one length."""
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Int16
+
+from metarep_jax.data.cache import cached, digest, file_facts
+from metarep_jax.data.source import Source
+from metarep_jax.data.wav import as_rows, at_rate, read_wav
+
+VERSION = 1  # of how recordings are read: another number makes caches anew
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioConfig:
+    """How recordings become rows of samples."""
+
+    rate: int = 8000
+    """Samples a second; recordings at another rate are resampled, which is said."""
+    seconds: float = 1.0
+    """Length of a row: of longer recordings the middle is kept, shorter ones are filled up."""
+    label: Literal["digit", "speaker"] = "digit"
+    """fsdd: what the classes are."""
+
+    def __post_init__(self):
+        if self.rate < 1:
+            raise ValueError(f"data.audio.rate must be at least 1, got {self.rate}")
+        if self.samples < 1:
+            raise ValueError(f"data.audio.seconds must give at least one sample, got {self.seconds}")
+
+    @property
+    def samples(self) -> int:
+        """The length of a row."""
+        return round(self.rate * self.seconds)
+
+
+class Clips(NamedTuple):
+    """Recordings as rows, filled up with −32768 after their end, and the paths that name them."""
+
+    rows: Int16[np.ndarray, "n samples"]
+    names: tuple[str, ...]  # paths below the folder or within the zip file
+
+
+class Digits(NamedTuple):
+    """The Free Spoken Digit Dataset: rows with who says which digit, and the number of the recording, 0 to 49."""
+
+    rows: Int16[np.ndarray, "n samples"]
+    digit: Int[np.ndarray, " n"]
+    speaker: Int[np.ndarray, " n"]
+    take: Int[np.ndarray, " n"]  # its authors test on takes 0 to 4
+    speakers: tuple[str, ...]
+
+
+def is_audio(name: str) -> bool:
+    """Whether ``data.name`` names recordings."""
+    return name in ("audio", "fsdd", "synthetic-speech")
+
+
+def load_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Source:
+    """The recordings of that name, as rows of 16-bit samples [n, samples]."""
+    if name == "audio":
+        return load_audio_folder(data_dir, config, cache_dir)
+    if name == "fsdd":
+        return fsdd_source(load_fsdd(data_dir, config, cache_dir), config.label)
+    from metarep_jax.data.synthetic_speech import load_synthetic_speech
+
+    return load_synthetic_speech(config.rate, config.samples, cache_dir)
+
+
+def load_audio_folder(root: Path | None, config: AudioConfig, cache_dir: Path) -> Source:
+    """WAV files in folders of any depth; the folder that directly holds files is their class.
+
+    Raises:
+      FileNotFoundError, ValueError: as ``load_clips``, and for files that lie in no folder of their own.
+    """
+    if root is None:
+        raise FileNotFoundError(
+            "data.name audio needs a folder with one folder of WAV files a class; give it by --data.data-dir DIR"
+        )
+    clips = load_clips(root, config, cache_dir)
+    place = [name.rpartition("/")[0] for name in clips.names]
+    if "" in place:
+        raise ValueError(
+            f"{clips.names[place.index('')]} lies in {root} itself and has no class; wanted: DIR/CLASS/1.wav"
+        )
+    names, label = np.unique(place, return_inverse=True)
+    return Source(clips.rows, label.reshape(-1).astype(np.int32), tuple(names.tolist()), ("",) * len(names))
+
+
+def load_fsdd(data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Digits:
+    """The Free Spoken Digit Dataset: 10 digits, 6 speakers, 50 takes each, at 8 kHz.
+
+    Source: https://github.com/Jakobovski/free-spoken-digit-dataset.
+
+    Raises:
+      FileNotFoundError: says which files are wanted, and where.
+      ValueError: for damaged files, or names other than DIGIT_SPEAKER_TAKE.wav.
+    """
+    places = [Path(place, name) for place in ("audio", "fsdd", ".") for name in ("fsdd_recordings.zip", "recordings")]
+    found = [data_dir / place for place in places if data_dir is not None and (data_dir / place).exists()]
+    if not found:
+        raise FileNotFoundError(
+            "FSDD needs fsdd_recordings.zip, or the folder recordings of its repository, in DATA_DIR/audio or DATA_DIR "
+            f"({data_dir}); give --data.data-dir DATA_DIR or set METAREP_DATA"
+        )
+    clips = load_clips(found[0], config, cache_dir)
+    try:
+        parts = [Path(name).stem.split("_") for name in clips.names]
+        digit, take = (np.array([int(part[i]) for part in parts], np.int32) for i in (0, 2))
+        speakers, speaker = np.unique([part[1] for part in parts], return_inverse=True)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"recordings in {found[0]} are not named DIGIT_SPEAKER_TAKE.wav ({error})") from error
+    return Digits(clips.rows, digit, speaker.reshape(-1).astype(np.int32), take, tuple(speakers.tolist()))
+
+
+def fsdd_source(digits: Digits, label: Literal["digit", "speaker"]) -> Source:
+    """The recordings with digits or speakers for classes."""
+    names = tuple(map(str, range(10))) if label == "digit" else digits.speakers
+    return Source(digits.rows, digits.digit if label == "digit" else digits.speaker, names, ("",) * len(names))
+
+
+def load_clips(root: Path, config: AudioConfig, cache_dir: Path) -> Clips:
+    """All WAV files below a folder or in a zip file, read once and then from ``cache_dir``.
+
+    Raises:
+      FileNotFoundError: when there is no such folder.
+      ValueError: when it holds no WAV file, or one that cannot be read (names it).
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"the data folder {root} does not exist (--data.data-dir DIR)")
+    paths = [] if root.is_file() else sorted(_wav_files(root))
+    facts = (
+        [file_facts(root)] if root.is_file() else [(str(path.relative_to(root)), *file_facts(path)) for path in paths]
+    )
+    key = digest([VERSION, config.rate, config.samples, *facts])
+
+    def read() -> dict[str, np.ndarray]:
+        files = _zipped(root) if root.is_file() else {path.relative_to(root).as_posix(): path for path in paths}
+        if not files:
+            raise ValueError(f"{root} holds no WAV files")
+        found = [read_wav(content, f"{root}/{name}") for name, content in files.items()]
+        waves = at_rate(found, config.rate, str(root))
+        return {"rows": as_rows(waves, config.samples, str(root)), "names": np.array([*files])}
+
+    arrays = cached(cache_dir, "audio", key, read)
+    return Clips(arrays["rows"], tuple(arrays["names"].tolist()))
+
+
+def _wav_files(root: Path) -> list[Path]:
+    return [
+        Path(place, name)
+        for place, _, names in os.walk(root, followlinks=False)
+        for name in names
+        if name.lower().endswith(".wav") and not name.startswith(".")
+    ]
+
+
+def _zipped(file: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in sorted(archive.namelist()) if name.lower().endswith(".wav")]
+            return {name: archive.read(name) for name in names if "__MACOSX" not in name}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{file} is damaged ({error}); get it again") from error

@@ -1,0 +1,74 @@
+"""WAV files to waves, and waves to rows of 16-bit samples at one rate and of one length."""
+
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int16
+
+from metarep_jax.types import PAD_SAMPLE
+
+log = logging.getLogger(__name__)
+FULL = 32767  # of a 16-bit sample; −32768 is kept for filling
+
+
+def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, " _"]]:
+    """Samples a second, and samples in [−1, 1], the channels' mean.
+
+    Raises:
+      ValueError: when it cannot be read, is empty, or holds NaN; ``what`` names it.
+    """
+    from scipy.io import wavfile
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of notes beside the samples
+            rate, samples = wavfile.read(io.BytesIO(content) if isinstance(content, bytes) else content)
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise ValueError(f"{what} cannot be read as WAV ({error}); replace it or remove it") from error
+    if samples.dtype == np.uint8:
+        wave = (samples.astype(np.float32) - 128) / 128
+    elif np.issubdtype(samples.dtype, np.integer):
+        wave = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    else:
+        wave = samples.astype(np.float32)
+    if not wave.size or not np.isfinite(wave).all():
+        raise ValueError(f"{what} holds {'NaN or infinite' if wave.size else 'no'} samples; replace it or remove it")
+    return int(rate), wave if wave.ndim == 1 else wave.mean(1)
+
+
+def at_rate(
+    found: Sequence[tuple[int, Float[np.ndarray, " _"]]], rate: int, what: str
+) -> list[Float[np.ndarray, " _"]]:
+    """The waves at one rate; those at another are resampled (by a polyphase low-pass filter), and it is said."""
+    others = Counter(own for own, _ in found if own != rate)
+    if others:
+        from scipy.signal import resample_poly
+
+        rates = ", ".join(f"{count} at {own} Hz" for own, count in sorted(others.items()))
+        log.info("%s: of %d recordings %s are resampled to %d Hz", what, len(found), rates, rate)
+        return [
+            wave
+            if own == rate
+            else resample_poly(wave, rate // gcd(rate, own), own // gcd(rate, own)).astype(np.float32)
+            for own, wave in found
+        ]
+    return [wave for _, wave in found]
+
+
+def as_rows(waves: Sequence[Float[np.ndarray, " _"]], samples: int, what: str) -> Int16[np.ndarray, "n samples"]:
+    """Waves as 16-bit rows of one length: the middle of longer ones, which is said, and shorter ones filled up."""
+    rows = np.full((len(waves), samples), PAD_SAMPLE, np.int16)
+    for row, wave in zip(rows, waves, strict=True):
+        begin = max(len(wave) - samples, 0) // 2
+        kept = wave[begin : begin + samples]
+        row[: len(kept)] = np.clip(np.round(kept * FULL), -FULL, FULL).astype(np.int16)
+    longer = sum(len(wave) > samples for wave in waves)
+    if longer:
+        log.info("%s: of %d recordings longer than %d samples the middle is kept", what, longer, samples)
+    return rows
