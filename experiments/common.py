@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from metarep_jax.data import DataConfig, Splits, load_splits
+from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model, load, save_model
 from metarep_jax.report import figures, markdown, results, tables
@@ -109,6 +110,16 @@ class Run:
         """Spreads evaluation episodes over the run's devices."""
         return partial(map_over_keys, devices=self.devices)
 
+    @property
+    def tokenizer(self) -> str:
+        """Of text: the digest of the tokenizer that made the inputs; else ""."""
+        return "" if self.splits.tokenizer is None else self.splits.tokenizer.digest
+
+    @property
+    def vocabulary(self) -> int:
+        """Of text: how many tokens there are; else 0."""
+        return 0 if self.splits.tokenizer is None else self.splits.tokenizer.size
+
     def key(self, purpose: int) -> Any:
         """A key for one purpose, derived from the run's seed."""
         return jax.random.fold_in(jax.random.key(self.config.seed), purpose)
@@ -160,6 +171,8 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
     console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
     with open_run(folder, training_settings(config), hold=is_first()):
+        if splits.tokenizer is not None and is_first():
+            keep_tokenizer(folder, splits.tokenizer)
         yield Run(name, folder, config, splits, started, devices)
 
 
@@ -188,13 +201,34 @@ def stage(folder: Path, what: str, train: Callable[[], Model], config: FitConfig
     return model
 
 
+def loaded(run: Run, folder: Path) -> Model:
+    """The model of a finished run, for this run's data.
+
+    Raises:
+      ValueError: when it takes token ids of another tokenizer.
+    """
+    model = load(folder)
+    if model.spec.tokenizer != run.tokenizer:
+        raise ValueError(
+            f"the model in {folder} takes {_ids(model.spec.tokenizer)}, the data are {_ids(run.tokenizer)}; give "
+            f"--data.text.tokenizer-from {folder}, if they are text"
+        )
+    return model
+
+
+def _ids(tokenizer: str) -> str:
+    return f"token ids of the tokenizer {tokenizer}" if tokenizer else "no token ids"
+
+
 def settings_of(config: Any) -> dict[str, Any]:
     """The config as plain values, without where data lie and where the run is computed and written."""
     settings = cattrs.unstructure(config)
     for where in ("run_folder", "coordinator", "processes", "process_index"):
         settings.pop(where, None)
+    data = settings.get("data", {})
     for place in ("data_dir", "cache_dir"):
-        settings.get("data", {}).pop(place, None)
+        data.pop(place, None)
+    data.get("text", {}).pop("tokenizer_from", None)
     return settings
 
 
@@ -253,6 +287,7 @@ __all__ = [
     "console",
     "figures",
     "finish",
+    "loaded",
     "parse",
     "run_experiment",
     "settings_of",

@@ -14,7 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.common import CommonConfig, LearnerFlag, Run, finish, parse, run_experiment, stage, training_settings
+from experiments.common import (
+    CommonConfig,
+    LearnerFlag,
+    Run,
+    finish,
+    loaded,
+    parse,
+    run_experiment,
+    stage,
+    training_settings,
+)
 from experiments.evaluate import EvaluateSettings, cells_of
 from experiments.figures import curves_figure, episode_figure
 from experiments.metatrain import training_episode, validation
@@ -32,7 +42,7 @@ from metarep_jax.distill import (
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, count_parameters, make_encoder
 from metarep_jax.evaluate import interval, split_examples
 from metarep_jax.metalearn import LearnerConfig, make_learner
-from metarep_jax.model import Model, ModelSpec, load
+from metarep_jax.model import Model, ModelSpec
 from metarep_jax.train import FitConfig, OptimiserConfig, compute_dtype, fit
 from metarep_jax.types import EpisodeSpec, Pool
 
@@ -172,7 +182,7 @@ def parameter_cells(models: dict[str, Model]) -> dict[str, Any]:
 
 def work(run: Run) -> None:
     config = run.config
-    given = load(config.teacher)
+    given = loaded(run, config.teacher)
     if config.mode == "few-shot":
         model = few_shot_stage(run, config.distill, given, run.folder)
         models = {"teacher": given, "student": model}

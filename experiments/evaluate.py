@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import CommonConfig, Run, console, finish, parse, run_experiment
+from experiments.common import CommonConfig, Run, console, finish, loaded, parse, run_experiment
 from metarep_jax.data import Protocol, check_episode_spec
+from metarep_jax.encoders import input_dtype
 from metarep_jax.encoders.features import Identity, compute_features
 from metarep_jax.evaluate import (
     Interval,
@@ -28,7 +29,7 @@ from metarep_jax.evaluate import (
     split_examples,
 )
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, find_factory, make_learner
-from metarep_jax.model import Model, load
+from metarep_jax.model import Model
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
 MODES: tuple[NormMode, ...] = ("running", "support", "one_query", "transductive")
@@ -168,7 +169,7 @@ def frozen(model: Model, learner: LearnerConfig) -> Model:
     spec = dataclasses.replace(model.spec, learner=learner, kind="learner")
     body = {"encoder": variables["params"]}, {"encoder": variables["batch_stats"]}
     found = dataclasses.replace(model, spec=spec, params=body[0], state=body[1], _compiled={})
-    blank = episode_of(EpisodeSpec(way=spec.way), jnp.zeros((1, *spec.shape)))
+    blank = episode_of(EpisodeSpec(way=spec.way), jnp.zeros((1, *spec.shape), input_dtype(spec.encoder)))
     given = {"params": body[0]["encoder"], "batch_stats": found.learner_state["encoder"]}
     params, state = found.learner(spec.way).init(jax.random.key(0), blank, given)
     return dataclasses.replace(found, params={**params, **body[0]}, state={**state, **body[1]})
@@ -195,7 +196,7 @@ def probe_cells(run: Run, model: Model) -> dict[str, Any]:
 
 def work(run: Run) -> None:
     config = run.config
-    model = load(config.model)
+    model = loaded(run, config.model)
     if tuple(run.splits.test.inputs.shape[1:]) != model.spec.shape:
         raise ValueError(
             f"the model takes inputs of shape {model.spec.shape}, {config.data.name} gives "

@@ -37,3 +37,9 @@ def call_with(factory: Callable[..., Any], *args: Any, wanted: type[Made], **set
     if not isinstance(made, wanted):
         raise ValueError(f"{factory} returned {type(made).__name__}, wanted a {wanted.__module__}.{wanted.__name__}")
     return made
+
+
+def needs(factory: Callable[..., Any], setting: str) -> bool:
+    """Whether ``factory`` cannot be called without ``setting``."""
+    parameter = inspect.signature(factory).parameters.get(setting)
+    return parameter is not None and parameter.default is parameter.empty

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.distill.classifier import classifier, classifier_encoder
-from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
+from metarep_jax.encoders import EncoderConfig, encoder_variables, input_kind, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.train.trees import load_tree, save_tree
@@ -33,6 +33,7 @@ class ModelSpec:
     shape: tuple[int, ...]  # of one input, such as (28, 28, 1)
     way: int = 5  # learner: classes of an episode
     class_names: tuple[str, ...] = ()  # classifier: its classes
+    tokenizer: str = ""  # of text: the digest of the tokenizer whose ids it takes
 
 
 class Prediction(NamedTuple):
@@ -149,8 +150,13 @@ class Model:
         if x.shape[1:] != self.spec.shape:
             wanted = ", ".join(map(str, self.spec.shape))
             raise ValueError(f"this model takes inputs of shape [n, {wanted}], got {list(x.shape)}")
-        if not (x.dtype == jnp.uint8 or jnp.issubdtype(x.dtype, jnp.floating)):
-            raise ValueError(f"this model takes uint8 images in 0–255 or floats in [0, 1], got {x.dtype}")
+        kind, floating = input_kind(self.spec.encoder), jnp.issubdtype(x.dtype, jnp.floating)
+        wanted, fits = {
+            "tokens": ("token ids, int32", x.dtype == jnp.int32),
+            "waves": ("16-bit samples, or floats in [−1, 1]", x.dtype == jnp.int16 or floating),
+        }.get(kind, ("uint8 images in 0–255 or floats in [0, 1]", x.dtype == jnp.uint8 or floating))
+        if not fits:
+            raise ValueError(f"this model takes {wanted}, got {x.dtype}")
         return x
 
 

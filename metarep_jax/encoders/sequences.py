@@ -41,7 +41,7 @@ class ContextEncoder(nn.Module):
     def sequence(self, x: Shaped[Array, "n ..."]) -> Sequences:
         """Frames, the GRU's state after each, and which of them count."""
         frames, keep = self.frames(x)
-        contexts = self.gru(frames)
+        contexts: Any = self.gru(frames)
         keep_layer(self, "frames", lambda: frames)
         keep_layer(self, "contexts", lambda: contexts)
         return frames, contexts, keep

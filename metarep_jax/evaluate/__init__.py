@@ -1,6 +1,7 @@
 """Judging features and learners: few-shot episodes with intervals, a linear probe, nearest neighbours."""
 
 from metarep_jax.evaluate.few_shot import episode_accuracy, few_shot_accuracy
+from metarep_jax.evaluate.held_out import held_out, unigram
 from metarep_jax.evaluate.intervals import Interval, interval
 from metarep_jax.evaluate.occlusion import occlusion_maps
 from metarep_jax.evaluate.pools import feature_pool, split_examples
@@ -13,6 +14,7 @@ __all__ = [
     "episode_accuracy",
     "feature_pool",
     "few_shot_accuracy",
+    "held_out",
     "interval",
     "layer_outputs",
     "linear_cka",
@@ -20,5 +22,6 @@ __all__ = [
     "nearest_neighbours",
     "occlusion_maps",
     "split_examples",
+    "unigram",
     "variables_similarity",
 ]

@@ -18,7 +18,8 @@ def feature_pool(embed: Callable[[Array], Array], pool: Pool, *, rotations: bool
     the images, without computing a feature twice.
     """
     turns = range(4) if rotations else range(1)
-    inputs = [compute_features(embed, jnp.rot90(pool.inputs, turn, axes=(1, 2)), batch=batch) for turn in turns]
+    turned = (jnp.rot90(pool.inputs, turn, axes=(1, 2)) if turn else pool.inputs for turn in turns)
+    inputs = [compute_features(embed, images, batch=batch) for images in turned]
     classes, rows = pool.members.shape[0], pool.label.shape[0]
     return Pool(
         inputs=jnp.concatenate(inputs),
