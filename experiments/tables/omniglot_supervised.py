@@ -101,6 +101,7 @@ def show_plan(config: GridConfig) -> None:
     table = Table(
         "cell", "protocol", "steps × tasks", "train, min", "test, min", "", box=box.SIMPLE_HEAD, padding=(0, 1)
     )
+    table.columns[0].no_wrap = True
     total = left = 0.0
     for group in trainings(config.plans()).values():
         for made in group:

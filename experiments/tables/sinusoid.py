@@ -41,7 +41,7 @@ from metarep_jax.types import Examples, MetaLearner
 TABLE = "sinusoid"
 SHOTS = {column: int(column.removesuffix("shot")) for column in published.COLUMNS[TABLE]}
 ENCODER = MLP(widths=(40, 40), norm="none")  # Finn et al. 2017, section 5.1
-STEPS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)  # after which errors are measured
+STEPS = (0, 1, 2, 3, 5, 10)  # after which errors are measured
 SHOWN = (0, 1, 5, 10)  # after which the figure shows functions
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # among which the pretrained network's is chosen
 QUERIES = 100  # of a test task: enough that a task's error is not noise
@@ -167,8 +167,9 @@ def made(config: SinusoidConfig, row: str, column: str, method: Method) -> tuple
     begun = time.perf_counter()
     spec = SinusoidSpec(shot, QUERIES, method.told)
     key = jax.random.key(TEST)
-    values = [np.asarray(errors_by_step(model, spec, key, config.test_tasks)) for model in models]
-    step = STEPS.index(1 if method.adapts else 0)
+    steps = STEPS if method.adapts else (0,)
+    values = [np.asarray(errors_by_step(model, spec, key, config.test_tasks, steps)) for model in models]
+    step = steps.index(1 if method.adapts else 0)
     intervals: list[Interval] = [interval(value[:, step]) for value in values]
     path = config.folder / row / column / "result.json"
     cell = cell_result(
@@ -194,8 +195,7 @@ def made(config: SinusoidConfig, row: str, column: str, method: Method) -> tuple
         evaluate_s=time.perf_counter() - begun,
     )
     write_result(path, cell)
-    means = {s: float(np.mean([value[:, i] for value in values])) for i, s in enumerate(STEPS)}
-    return cell, models[0], means if method.adapts else {0: means[0]}
+    return cell, models[0], {s: float(np.mean([value[:, i] for value in values])) for i, s in enumerate(steps)}
 
 
 def trained(config: SinusoidConfig, row: str, shot: int, method: Method, seed: int) -> Trained:
@@ -257,6 +257,16 @@ def predicted(
     return learner.predict(params, state, learner.adapt(params, state, support, key, ctx), query.inputs, ctx)["mean"]
 
 
+def lines_of(model: Trained, support: Examples, query: Examples, steps: tuple[int, ...]) -> dict[int, Array]:
+    """What the model says of the queries after each number of steps on the support set."""
+
+    def lines(params: Any, state: Any) -> dict[int, Array]:
+        key = jax.random.key(PICTURE)
+        return {s: predicted(model.learner, params, state, support, query, key, s) for s in steps}
+
+    return jax.jit(lines)(model.params, model.state)
+
+
 def draw(
     path: Path, column: str, models: dict[tuple[str, str], Trained], errors: dict[tuple[str, str], dict[int, float]]
 ) -> None:
@@ -273,8 +283,9 @@ def draw(
         support = sample_task(key, SinusoidSpec(shot, 1, told)).support
         query = Examples(inputs_of(sinusoid, x, told), sinusoid(x))
         steps = (0,) if told else SHOWN
-        lines = {s: predicted(model.learner, model.params, model.state, support, query, key, s) for s in steps}
-        fits.append(Fit(title, {s: np.asarray(line[:, 0]) for s, line in lines.items()}))
+        fits.append(
+            Fit(title, {s: np.asarray(line[:, 0]) for s, line in lines_of(model, support, query, steps).items()})
+        )
     support = sample_task(key, SinusoidSpec(shot, 1)).support
     points = np.concatenate([np.asarray(support.inputs), np.asarray(support.label)], axis=1)
     shown = {row: found for (row, there), found in errors.items() if there == column}

@@ -5,6 +5,7 @@ from typing import Literal
 from metarep_jax.report.results import Cell
 
 SUFFIX = "_published"
+ROUNDING = 1e-9  # 98.7 − 98.3 is not 0.4 to a computer
 Standing = Literal["above", "within", "below"]
 
 
@@ -37,4 +38,5 @@ def _behind(ours: Cell, published: Cell, higher_is_better: bool) -> float:
 
 
 def _margin(ours: Cell, published: Cell) -> float:
-    return (published["ci95"] if published["ci95"] is not None else ours["ci95"]) or 0.0
+    interval = published["ci95"] if published["ci95"] is not None else ours["ci95"]
+    return (interval or 0.0) + ROUNDING

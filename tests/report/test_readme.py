@@ -1,5 +1,6 @@
 """The README: its tables are those of the result files, and its code runs as printed."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_differences_carry_the_interval_of_both():
 def test_what_was_not_measured_is_said_to_be_so():
     text = "<!-- table: none -->\n<!-- end table --> <!-- value: none / a / b -->7<!-- end -->"
     assert redrawn(text, {}).count("not measured yet") == 2
+    assert "not measured yet" in redrawn("<!-- settings: none -->\n<!-- end settings -->", {})
+
+
+def test_settings_are_drawn_between_their_markers():
+    made = dataclasses.replace(trial(), config={"cells": {"maml": {"5w1s": {"steps": "10"}}}})
+    drawn = redrawn("<!-- settings: trial -->\nold\n<!-- end settings -->", {"trial": made})
+    assert "| MAML | 10 |" in drawn and "old" not in drawn
+    assert redrawn(drawn, {"trial": made}) == drawn
 
 
 @pytest.mark.parametrize("query", ["trial / nobody / 5w1s", "trial / meta_scratch / 9w9s", "trial / meta_scratch"])

@@ -1,5 +1,6 @@
 """Numbers as tables print them, and which rows and columns stand where."""
 
+import dataclasses
 import io
 
 import pytest
@@ -7,8 +8,9 @@ from rich.console import Console
 
 from metarep_jax.report.labels import cell_text, chance, column_label, columns_of, main_and_modes, number, row_label
 from metarep_jax.report.markdown import write_report
+from metarep_jax.report.published import shortfall, standing
 from metarep_jax.report.results import make_result
-from metarep_jax.report.tables import duration, markdown_table, terminal_table
+from metarep_jax.report.tables import caption, duration, markdown_table, settings_table, terminal_table
 
 
 def cell(mean, ci95=0.25, n=600):
@@ -81,6 +83,58 @@ def test_the_terminal_table_shows_rows_in_order_and_says_what_they_are():
     text = console.export_text()
     assert text.index("untrained encoder") < text.index("distilled student ") < text.index("(one query)")
     assert "9,821" in text and "p: [brackets]" in text and "600 episodes" in text
+
+
+@pytest.mark.parametrize(
+    ("ours", "published", "higher", "found"),
+    [
+        (cell(98.3), cell(98.7, 0.4), True, ("within", 0.0)),
+        (cell(98.2), cell(98.7, 0.4), True, ("below", 0.1)),
+        (cell(99.2), cell(98.7, 0.4), True, ("above", 0.0)),
+        (cell(98.5, 0.25), cell(98.7, None), True, ("within", 0.0)),  # ours reaches what was published alone
+        (cell(98.4, 0.25), cell(98.7, None), True, ("below", 0.05)),
+        (cell(1.2), cell(1.13, 0.18), False, ("within", 0.0)),
+        (cell(0.5), cell(1.13, 0.18), False, ("above", 0.0)),
+        (cell(1.5), cell(1.13, 0.18), False, ("below", 0.19)),
+    ],
+)
+def test_a_number_lies_within_the_published_interval_above_or_below_it(ours, published, higher, found):
+    assert standing(ours, published, higher_is_better=higher) == found[0]
+    assert shortfall(ours, published, higher_is_better=higher) == pytest.approx(found[1])
+
+
+def test_published_numbers_stand_in_brackets_beside_ours():
+    cells = {
+        "maml": {"5w1s": cell(98.5), "5w1s_published": cell(98.7, 0.4, 1), "20w1s": cell(90.0)},
+        "ridge": {"5w1s": cell(98.0), "5w1s_published": cell(98.55, None, 1), "20w1s_published": cell(94.7, None, 1)},
+    }
+    lines = markdown_table(cells).splitlines()
+    assert lines[0] == "|  | 5-way 1-shot | 20-way 1-shot |"
+    assert lines[2] == "| MAML | **98.50 ± 0.25** ✓ (98.70 ± 0.40) | 90.00 ± 0.25 |"
+    assert lines[3] == "| R2-D2 (ridge regression) | 98.00 ± 0.25 (98.55) | – (94.70) |"
+    assert "in brackets what was published" in caption(result(cells)) and "in brackets" not in caption(result({}))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(result(cells)))
+    assert "98.50±0.25 ✓" in console.export_text()
+
+
+def test_errors_are_best_when_low():
+    cells = {"maml": {"5shot": cell(0.9, 0.05), "5shot_published": cell(1.13, 0.18, 1)}}
+    assert markdown_table(cells).splitlines()[2] == "| MAML | 0.90 ± 0.05 ✓ (1.13 ± 0.18) |"
+
+
+def test_settings_that_differ_between_columns_are_listed_in_their_order():
+    details = {
+        "maml": {"5w1s": {"steps": "10", "norm": "transductive"}, "5w5s": {"steps": "20", "norm": "transductive"}},
+        "ridge": {"5w1s": {"steps": "7"}},
+    }
+    made = dataclasses.replace(result(), config={"cells": details})
+    assert settings_table(made).splitlines() == [
+        "|  | norm | steps |",
+        "| --- | --- | --- |",
+        "| MAML | transductive | 10 / 20 |",
+        "| R2-D2 (ridge regression) | – | 7 |",
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(9.4, "9 s"), (75, "1 min 15 s"), (3600 * 2 + 300, "2 h 5 min")])
