@@ -1,26 +1,43 @@
-"""Stage 2: meta-learn on labelled training classes, from scratch or from pretrained features.
+"""Stage 2: meta-learn, from scratch or from pretrained features; on the training classes, or without labels.
 
     python -m experiments.metatrain                                             # MAML on glyphs
     python -m experiments.metatrain --learner prototypical --meta.episode.way 20
     python -m experiments.metatrain --start runs/pretrain-glyphs                # from stage 1's encoder
     python -m experiments.metatrain --learner my_module:my_learner              # a learner of your own
+    python -m experiments.metatrain --tasks augmentations --meta.augment glyph  # no labels: each image is a class
+    python -m experiments.metatrain --tasks clusters --start runs/pretrain-glyphs    # no labels: clusters of features
 
-The best checkpoint on the validation classes is kept and judged on the test classes.
+The best checkpoint on the validation classes is kept and judged on the test classes; without labels, the last.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.common import CommonConfig, LearnerFlag, Run, finish, parse, run_experiment, stage, training_settings
+from experiments.common import (
+    CommonConfig,
+    LearnerFlag,
+    Run,
+    finish,
+    loaded,
+    parse,
+    run_experiment,
+    stage,
+    training_settings,
+)
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, episode_figure, layers_figure, occlusion_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
+from metarep_jax.data.pseudo_tasks import TaskConfig, TaskSource, augmentation_tasks, cluster_tasks, make_partitions
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
+from metarep_jax.encoders.features import compute_features
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
-from metarep_jax.model import Model, ModelSpec, load
+from metarep_jax.model import Model, ModelSpec
 from metarep_jax.train import FitConfig, OptimiserConfig, compute_dtype, fit, meta_learning
-from metarep_jax.types import EpisodeSpec
+from metarep_jax.types import EpisodeSpec, Feed
+
+Embed = Callable[[Any], Any]  # inputs [n, ...] -> features [n, dim]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +47,7 @@ class MetatrainSettings:
     learner: LearnerConfig = LearnerConfig()
     episode: EpisodeSpec = EpisodeSpec(way=5, shot=1, query=5)
     """The training episode. Rotations "none" here means those of the protocol."""
+    tasks: TaskConfig = TaskConfig()
     augment: str = "none"
     """Augmentation of support and query images in training: a preset of metarep_jax.data.augment."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3)
@@ -44,17 +62,50 @@ class MetatrainConfig(LearnerFlag, CommonConfig):
 
     start: Path | None = None
     """Run folder whose encoder to start from; default: from scratch."""
+    features: Path | None = None
+    """Run folder whose features are clustered, for tasks from clusters; default: that of start."""
+    tasks: TaskSource | None = None
+    """Shorthand for meta.tasks.source: labels, or augmentations or clusters, which use none."""
     meta: MetatrainSettings = MetatrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    def resolved(self) -> Any:
+        """The config with the shorthands put where they belong."""
+        config = super().resolved()
+        if config.tasks is None:
+            return config
+        tasks = dataclasses.replace(config.meta.tasks, source=config.tasks)
+        return dataclasses.replace(config, tasks=None, meta=dataclasses.replace(config.meta, tasks=tasks))
 
-def training_episode(run: Run, episode: EpisodeSpec, learner: Any = None) -> EpisodeSpec:
+
+def training_episode(run: Run, episode: EpisodeSpec, learner: Any = None, source: TaskSource = "labels") -> EpisodeSpec:
     """The training episode with the protocol's rotations, as the learner wants it, checked against the data."""
     if episode.rotations == "none":
         episode = dataclasses.replace(episode, rotations=run.splits.protocol.train_rotations)
     episode = episode if learner is None else learner.episode_spec(episode)
-    check_episode_spec(run.splits.train, episode, run.splits.class_names["train"], "train")
+    if source == "labels":
+        check_episode_spec(run.splits.train, episode, run.splits.class_names["train"], "train")
     return episode
+
+
+def training_tasks(run: Run, settings: MetatrainSettings, spec: EpisodeSpec, embed: Embed | None) -> Feed:
+    """Batches of training episodes, of classes or without labels; ``embed`` gives the features to cluster.
+
+    Raises:
+      ValueError: for tasks from augmentations without one, and tasks from clusters without features.
+    """
+    pool, tasks, augment = run.splits.train, settings.train.batch_size, make_augment(settings.augment)
+    if settings.tasks.source == "augmentations":
+        if settings.augment == "none":
+            raise ValueError("tasks from augmentations need views of images; set meta.augment, such as glyph")
+        return augmentation_tasks(pool, spec, tasks, augment)
+    if settings.tasks.source == "clusters":
+        if embed is None:
+            raise ValueError("tasks from clusters need features; give --start or --features, a finished run's folder")
+        features = compute_features(embed, pool.inputs)
+        parts = make_partitions(run.key(10), pool, features, spec, settings.tasks)
+        return augmented_feed(cluster_tasks(parts, spec, tasks), augment)
+    return augmented_feed(episode_feed(pool, spec, tasks), augment)
 
 
 def metatrain_stage(
@@ -66,14 +117,16 @@ def metatrain_stage(
     encoder_params: Any = None,
     what: str = "meta-learn",
     validate_on: EpisodeSpec | None = None,
+    embed: Embed | None = None,
 ) -> Model:
     """The meta-trained model; taken from ``folder`` when an earlier run finished it there.
 
     ``validate_on``: the episodes on validation classes by which the best checkpoint is chosen; None: 1-shot ones.
+    ``embed``: the features whose clusters are classes, where tasks come from clusters.
     """
 
     def train() -> Model:
-        return metatrained_model(run, settings, folder, encoder_config, encoder_params, what, validate_on)
+        return metatrained_model(run, settings, folder, encoder_config, encoder_params, what, validate_on, embed)
 
     return stage(folder, what, train, settings.train)
 
@@ -86,6 +139,7 @@ def metatrained_model(
     encoder_params: Any,
     what: str,
     validate_on: EpisodeSpec | None,
+    embed: Embed | None,
 ) -> Model:
     """Trains stage 2; checkpoints and metrics go to ``folder``."""
     config, pool = run.config, run.splits.train
@@ -94,17 +148,17 @@ def metatrained_model(
     if encoder_params is not None:
         check_encoder_variables(encoder, encoder_params, pool.inputs[:2])
     learner = make_learner(settings.learner, encoder, way=settings.episode.way)
-    spec = training_episode(run, settings.episode, learner)
+    spec = training_episode(run, settings.episode, learner, settings.tasks.source)
     card = ModelSpec("learner", encoder_config, settings.learner, tuple(pool.inputs.shape[1:]), way=spec.way)
     fitted = fit(
         meta_learning(learner, spec, encoder_params=encoder_params),
-        augmented_feed(episode_feed(pool, spec, settings.train.batch_size), make_augment(settings.augment)),
+        training_tasks(run, settings, spec, embed),
         optimiser=settings.optimiser,
         config=settings.train,
         seed=config.seed,
         folder=folder,
         validate=validation(run, card, settings.validation_episodes, columns=[validate_on] if validate_on else None),
-        select="val_accuracy",
+        select="val_accuracy" if settings.tasks.source == "labels" else None,  # else labels would choose the weights
         description=f"{what} ({settings.learner.name})",
         settings=training_settings(config),
         devices=run.devices,
@@ -137,17 +191,20 @@ def validation(
 
 def work(run: Run) -> None:
     config = run.config
-    start = load(config.start) if config.start else None
+    start = loaded(run, config.start) if config.start else None
+    features = loaded(run, config.features) if config.features else start
     model = metatrain_stage(
         run,
         config.meta,
         run.folder,
         encoder_config=start.spec.encoder if start else config.encoder,
         encoder_params=start.encoder_params if start else None,
+        embed=features.embed if features else None,
     )
+    labelled = config.meta.tasks.source == "labels"
     cells = cells_of(run, {"meta_learned": model}, config.evaluate, modes=True)
     paths = [
-        episode_figure(run, training_episode(run, config.meta.episode)),
+        *([episode_figure(run, training_episode(run, config.meta.episode))] if labelled else []),
         curves_figure(run, {"meta-learn": run.folder}),
         embedding_figure(run, model),
         layers_figure(run, model, start.encoder_params if start else None),

@@ -64,6 +64,7 @@ def train_models(run: Run) -> dict[str, Model]:
                 run.folder / row,
                 encoder_config=config.encoder,
                 encoder_params=variables,
+                embed=pretrained.embed,
                 what=row.replace("_", ", from "),
             )
     models["student"] = few_shot_stage(run, config.distill, best_teacher(run, models), run.folder / "student")
@@ -122,10 +123,11 @@ def work(run: Run) -> None:
     cells = cells_of(run, models, config.evaluate, modes=True)
     for row, more in parameter_cells(models).items():
         cells[row] |= more
+    labelled = config.meta.tasks.source == "labels"
     folders = {row: run.folder / row for row in ("pretrain", *models) if (run.folder / row / "metrics.jsonl").is_file()}
     paths = [
         views_figure(run, config.pretrain.augment),
-        episode_figure(run, training_episode(run, config.meta.episode)),
+        *([episode_figure(run, training_episode(run, config.meta.episode))] if labelled else []),
         curves_figure(run, folders),
         embedding_figure(run, models["student"]),
     ]

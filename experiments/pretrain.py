@@ -4,6 +4,8 @@
     python -m experiments.pretrain --data.name omniglot --data.data-dir DIR
     python -m experiments.pretrain --pretrain.objective.name my_module:my_objective
     python -m experiments.pretrain --data.name folder --data.data-dir DIR --data.image-size 32 --encoder.name resnet18
+    python -m experiments.pretrain --data.name docstrings --encoder.name transformer --pretrain.objective.name masked_lm
+    python -m experiments.pretrain --data.name synthetic-speech --encoder.name waveform --pretrain.objective.name cpc
 
 Writes config, metrics, checkpoints, figures, report.md, result.json and the model; the same command resumes.
 """
@@ -17,14 +19,15 @@ import jax
 from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
-from metarep_jax.data import batch_feed, make_augment, stream_reader, with_partners
-from metarep_jax.encoders import encoder_variables, make_encoder
+from experiments.held_out import held_out_cells, judge_held_out
+from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_partners
+from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed
+from metarep_jax.types import Feed, Objective
 
 WHITENING_ROWS = 20_000  # training images that the whitening is fitted on; more changes nothing
 
@@ -35,7 +38,7 @@ class PretrainSettings:
 
     objective: ObjectiveConfig = ObjectiveConfig()
     augment: str = "glyph"
-    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, simclr, crop-flip)."""
+    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, simclr, crop-flip, local-crop)."""
     rotations: bool = False
     """Whether quarter turns of an image are images of their own."""
     whiten: float = 0.25
@@ -64,16 +67,16 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
 def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Model:
     """Trains stage 1; checkpoints and metrics go to ``folder``."""
     config = run.config
+    check_inputs(config.encoder, run.splits.train.inputs, run.vocabulary)
     feed, rows = training_feed(run, settings)
     train = with_epochs(settings.train, settings.epochs, rows)
-    encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
-    objective = make_objective(
-        settings.objective,
-        encoder,
-        augment=make_augment(settings.augment),
-        axis_name=AXIS,
-        total_steps=train.steps,
-    )
+
+    def make(axis_name: str | None) -> tuple[Any, Objective]:
+        encoder = make_encoder(config.encoder, axis_name=axis_name, dtype=compute_dtype(config.precision))
+        augment = make_augment(settings.augment) if has_images(run) else None
+        return encoder, make_objective(
+            settings.objective, encoder, augment=augment, axis_name=axis_name, total_steps=train.steps
+        )
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
         del step
@@ -83,7 +86,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         return {f"val_{column}": value.mean for column, value in found.items()}
 
     fitted = fit(
-        pretraining(objective),
+        pretraining(make(AXIS)[1]),
         feed,
         optimiser=settings.optimiser,
         config=train,
@@ -95,6 +98,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         settings=training_settings(config),
         devices=run.devices,
     )
+    judge_held_out(run, folder, settings.objective, *make(None), fitted)
     return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
 
 
@@ -108,6 +112,8 @@ def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
             )
         reader = stream_reader(run.splits, size, seed=run.config.seed)
         return Feed(size, None, reader=reader), reader.rows
+    if run.splits.tokenizer is not None:
+        return text_feed(pool, size), pool.label.shape[0]
     partnered = with_partners(pool, neighbours) if neighbours else pool
     return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
 
@@ -120,6 +126,7 @@ def features_model(run: Run, variables: Any, whiten: float) -> Model:
         encoder=run.config.encoder,
         learner=LearnerConfig(name="prototypical", distance="cosine"),
         shape=tuple(pool.inputs.shape[1:]),
+        tokenizer=run.tokenizer,
     )
     model = Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
     rows = pool.label.shape[0]
@@ -132,6 +139,11 @@ def untrained_model(run: Run, whiten: float) -> Model:
     encoder = make_encoder(run.config.encoder)
     variables = jax.jit(encoder.init)(run.key(1), run.splits.train.inputs[:2])
     return features_model(run, variables, whiten)
+
+
+def has_images(run: Run) -> bool:
+    """Whether the data are images, of which there are views; not text or audio."""
+    return run.splits.train.inputs.ndim == 4
 
 
 def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:
@@ -148,8 +160,10 @@ def work(run: Run) -> None:
     model = pretrain_stage(run, settings, run.folder)
     rows = {"untrained": untrained_model(run, settings.whiten), "pretrained": model}
     cells = cells_of(run, rows, run.config.evaluate)
+    for row, found in held_out_cells(run.folder).items():
+        cells[row] = cells.get(row, {}) | found
     paths = [
-        views_figure(run, settings.augment),
+        *([views_figure(run, settings.augment)] if has_images(run) else []),
         curves_figure(run, {"pretrain": run.folder}),
         embedding_figure(run, model),
     ]

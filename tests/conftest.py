@@ -1,6 +1,7 @@
 """What all tests share: eight CPU devices, checked shapes, and compiled functions kept between runs."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,3 +12,9 @@ worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")  # each its own: entries
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "cache" / "xla" / worker))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 install_import_hook("metarep_jax", "beartype.beartype")
+
+
+def pytest_make_parametrize_id(val):
+    """Functions by their names: their default ids hold addresses, which differ from worker to worker."""
+    val = val.func if isinstance(val, partial) else val
+    return val.__name__ if callable(val) and hasattr(val, "__name__") else None

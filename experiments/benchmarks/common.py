@@ -16,10 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from rich.console import Console
 
 from metarep_jax.report import results, tables
 from metarep_jax.train import local_devices, use_cpu_devices
+from metarep_jax.train.parallel import check_batch, map_step, replicate, shard
+from metarep_jax.train.step import TrainState, make_update, roots_of
+from metarep_jax.types import Trainable, batch_axis
 
 console = Console()
 Candidate = Callable[[], Any]  # one step, finished when it returns
@@ -34,8 +38,6 @@ class BenchmarkConfig:
 
     seconds: float = 40.0
     """Time of the run, compilation included; what is left goes to the settings in equal parts, at least 5 s each."""
-    peers: bool = True
-    """Also time PyTorch (extra "peers")."""
     devices: int | None = None
     """Devices of ours, and threads of the peers; default: all (on a CPU, one a core)."""
     result: Path | None = None
@@ -48,6 +50,14 @@ class BenchmarkConfig:
             raise ValueError(f"devices must be at least 1, got {self.devices}")
 
 
+@dataclasses.dataclass(frozen=True)
+class PeerBenchmarkConfig(BenchmarkConfig):
+    """Flags of benchmarks that have peers to compare with."""
+
+    peers: bool = True
+    """Also time PyTorch (extra "peers")."""
+
+
 def start(config: BenchmarkConfig) -> list:
     """The devices to measure on; call it before JAX does anything."""
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -55,7 +65,7 @@ def start(config: BenchmarkConfig) -> list:
     return local_devices(config.devices)
 
 
-def peers_present(config: BenchmarkConfig, *modules: str) -> bool:
+def peers_present(config: PeerBenchmarkConfig, *modules: str) -> bool:
     """Whether the peers are wanted and installed; says so aloud when they are missing."""
     if not config.peers:
         return False
@@ -63,6 +73,29 @@ def peers_present(config: BenchmarkConfig, *modules: str) -> bool:
     if missing:
         console.print(f"[yellow]without peers:[/] {', '.join(missing)} not installed (pip install -e '.[peers]')")
     return not missing
+
+
+def training_step(
+    trainable: Trainable, params: Any, state: Any, batch: Any, *, devices: list, learning_rate: float = 1e-3
+) -> tuple[Candidate, list]:
+    """The training loop's own update by Adam on one ``batch``, spread over the devices, always the same.
+
+    Returns:
+      The step, and a list that holds the last step's ``[train state, metrics]``, with a leading device axis.
+    """
+    optimiser, size = optax.adam(learning_rate), batch_axis(batch)
+    check_batch(size, devices)
+    update = make_update(trainable, optimiser, lambda source, *_: source, size=size, shards=len(devices))
+    mapped = map_step(update, devices)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch)
+    source, roots = shard(parts, devices), roots_of([0])
+    last = [replicate(TrainState(params, state, optimiser.init(params), None, jnp.int32(0)), devices), {}]
+
+    def step() -> None:
+        last[:] = mapped(last[0], source, roots, jnp.int32(0))
+        jax.block_until_ready(last)
+
+    return step, last
 
 
 def set_torch_threads(devices: list) -> None:

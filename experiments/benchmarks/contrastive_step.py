@@ -29,7 +29,7 @@ OPTIMISER = OptimiserConfig(name="adamw", learning_rate=2e-3, weight_decay=1e-4)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.BenchmarkConfig):
+class Config(common.PeerBenchmarkConfig):
     """One contrastive (SimCLR) training step beside PyTorch's, with and without making the views."""
 
     batch: int = 256

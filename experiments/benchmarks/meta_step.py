@@ -14,16 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
 from experiments.benchmarks import common
-from experiments.benchmarks.common import BenchmarkConfig, console
+from experiments.benchmarks.common import PeerBenchmarkConfig, console
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn.maml import maml
 from metarep_jax.train import meta_learning
-from metarep_jax.train.parallel import check_batch, map_step, replicate, shard
-from metarep_jax.train.step import TrainState, make_update, roots_of
 from metarep_jax.types import Episode, EpisodeSpec, Examples, MetaLearner
 
 IMAGE, WIDTH, WAY = 28, 64, 5
@@ -31,7 +28,7 @@ LEAST_SECONDS = 5.0  # of measuring a setting, when compiling took all the time 
 
 
 @dataclasses.dataclass(frozen=True)
-class MetaStepConfig(BenchmarkConfig):
+class MetaStepConfig(PeerBenchmarkConfig):
     """Flags of experiments.benchmarks.meta_step."""
 
     chunk: int | None = None
@@ -67,15 +64,15 @@ class Setting:
 SETTINGS = {"1_inner_step": Setting(32, 1, 1), "5_inner_steps": Setting(4, 15, 5)}
 
 
-def make_episodes(setting: Setting) -> Episode:
+def make_episodes(tasks: int, query: int) -> Episode:
     """Random images: the time does not depend on what they show."""
     rng = np.random.default_rng(0)
 
     def rows(each: int) -> Examples:
-        label = np.tile(np.repeat(np.arange(WAY, dtype=np.int32), each), (setting.tasks, 1))
+        label = np.tile(np.repeat(np.arange(WAY, dtype=np.int32), each), (tasks, 1))
         return Examples(jnp.asarray(rng.random((*label.shape, IMAGE, IMAGE, 1), np.float32)), jnp.asarray(label))
 
-    return Episode(rows(1), rows(setting.query))
+    return Episode(rows(1), rows(query))
 
 
 def make_learner(config: MetaStepConfig, setting: Setting) -> MetaLearner:
@@ -101,28 +98,18 @@ def ours(
     Returns:
       The step, the parameters before it, the first step's loss, and the gradient of the convolutions' kernels.
     """
-    check_batch(setting.tasks, devices)
     learner = make_learner(config, setting)
     params, state = initial_params(learner, episodes)
-    optimiser = optax.adam(config.learning_rate)
     trainable = meta_learning(learner, EpisodeSpec(WAY, 1, setting.query), chunk=config.chunk)
-    update = make_update(trainable, optimiser, lambda source, *_: source, size=setting.tasks, shards=len(devices))
-    step = map_step(update, devices)
-    train = replicate(TrainState(params, state, optimiser.init(params), None, jnp.int32(0)), devices)
-    roots, count = roots_of([0]), len(devices)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), episodes)
-    kept = [train, shard(parts, devices), {}]
-
-    def once() -> None:
-        kept[0], metrics = step(kept[0], kept[1], roots, jnp.int32(0))
-        jax.block_until_ready((kept[0], metrics))
-        kept[2] = metrics
-
+    step, last = common.training_step(
+        trainable, params, state, episodes, devices=devices, learning_rate=config.learning_rate
+    )
     params = jax.tree.map(np.asarray, params)
-    once()
-    moments = kept[0].opt_state[0].mu["encoder"]  # after one step, Adam's first moment is a tenth of the gradient
+    step()
+    train, metrics = last
+    moments = train.opt_state[0].mu["encoder"]  # after one step, Adam's first moment is a tenth of the gradient
     grads = [10 * np.asarray(moments[f"Conv_{i}"]["kernel"][0]) for i in range(4)]
-    return once, params, float(kept[2]["loss"][0]), grads
+    return step, params, float(metrics["loss"][0]), grads
 
 
 def torch_peers(
@@ -166,7 +153,7 @@ def main(config: MetaStepConfig) -> None:
         common.set_torch_threads(devices)
     candidates = {}
     for column, setting in SETTINGS.items():
-        episodes = make_episodes(setting)
+        episodes = make_episodes(setting.tasks, setting.query)
         console.print(f"[bold]{column}[/]: {setting}, {setting.gflop:.2f} GFLOP of matrix products", highlight=False)
         step, params, loss, grads = ours(config, setting, episodes, devices)
         candidates[column] = {"ours": step}

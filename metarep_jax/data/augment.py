@@ -23,6 +23,7 @@ def make_augment(name: str) -> Augment:
     ground). handwriting: the same with a milder affine map and a finer, stronger elastic one. shift: by up to
     two whole pixels each way.
     simclr: crops, flips, colour jitter, greyscale and blur of Chen et al. 2020, appendix A. crop-flip: its first two.
+    local-crop: a small part, enlarged, for multi-crop.
 
     Raises:
       ValueError: for an unknown name; lists what exists.
@@ -32,11 +33,14 @@ def make_augment(name: str) -> Augment:
     steps = PRESETS[name]
 
     def augment(keys: Key[Array, " n"], images: Shaped[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            images = images.astype(jnp.float32) / 255
-        return compose(*steps)(keys, images)
+        return compose(*steps)(keys, as_unit_float(images))
 
     return augment
+
+
+def as_unit_float(images: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Images in [0, 1]: integers in 0–255 are divided by 255, floats stay."""
+    return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(jnp.float32) / 255
 
 
 def compose(*steps: Augment) -> Augment:
@@ -203,6 +207,7 @@ PRESETS: dict[str, tuple[Callable[..., Array], ...]] = {
     "shift": (shift(2),),
     "simclr": (random_resized_crop(), flip(), colour_jitter(), greyscale(), blur()),
     "crop-flip": (random_resized_crop(), flip()),
+    "local-crop": (random_resized_crop((0.15, 0.5)),),
 }
 
 

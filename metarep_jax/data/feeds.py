@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Key, Shaped
 
+from metarep_jax.data.augment import as_unit_float
 from metarep_jax.data.episodes import TURNS, quarter_turns, sample_episodes
 from metarep_jax.data.permutation import epoch_rows
 from metarep_jax.types import Episode, EpisodeSpec, Feed, Partnered, Pool
@@ -77,12 +78,13 @@ def episode_feed(pool: Pool, spec: EpisodeSpec, tasks: int) -> Feed:
     return Feed(tasks, pool, draw)
 
 
-def augmented_feed(feed: Feed, augment: Callable[[Array, Array], Array]) -> Feed:
+def augmented_feed(feed: Feed, augment: Callable[[Array, Array], Array], support: bool = True) -> Feed:
     """An episode feed whose support and query images are augmented on the device, each by a key of its own.
 
     Args:
-      feed: of ``episode_feed``.
+      feed: of episodes.
       augment: ``(keys [n], images [n, h, w, c]) -> views [n, h, w, c]``, of ``make_augment``.
+      support: whether support images are augmented too, or only turned into floats as they are.
     """
     if feed.draw is None:
         raise ValueError(
@@ -93,10 +95,12 @@ def augmented_feed(feed: Feed, augment: Callable[[Array, Array], Array]) -> Feed
     def draw(pool: Pool, root: Key[Array, ""], step: Any, shard: Any, shards: int) -> Episode:
         episodes = draw_plain(pool, root, step, shard, shards)
         keys = shard_keys(root, VIEWS, step, feed.size, shard, shards)
-        support, query = (jax.vmap(lambda key, part=part: jax.random.fold_in(key, part))(keys) for part in range(2))
+        first, second = (jax.vmap(lambda key, part=part: jax.random.fold_in(key, part))(keys) for part in range(2))
+        shown = episodes.support.inputs
+        shown = _views(augment, first, shown) if support else as_unit_float(shown)
         return Episode(
-            episodes.support._replace(inputs=_views(augment, support, episodes.support.inputs)),
-            episodes.query._replace(inputs=_views(augment, query, episodes.query.inputs)),
+            episodes.support._replace(inputs=shown),
+            episodes.query._replace(inputs=_views(augment, second, episodes.query.inputs)),
         )
 
     return feed._replace(draw=draw)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from metarep_jax.types import Episode, Examples, Keys, MetaLearner, Metrics, Outputs, batch_axis
@@ -76,7 +77,7 @@ def check_masks(episodes: Episode) -> None:
 
     Arrays that are being traced hold nothing yet, and pass.
     """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(episodes))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(episodes))
     if traced or episodes.support.mask is None or not jnp.issubdtype(episodes.query.label.dtype, jnp.integer):
         return
     label, mask = np.asarray(episodes.query.label), np.asarray(episodes.support.mask)

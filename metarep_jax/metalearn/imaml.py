@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, PyTree
 
@@ -64,12 +63,14 @@ def imaml(
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
         del key
 
-        def support_loss(weights: Any) -> Array:
+        def support_loss(weights: Any, given: tuple[Any, Examples]) -> Array:
+            state, support = given
             return net.loss(net.support(weights, state, support, ctx), support)
 
         fast, losses = proximal_minimum(
-            support_loss, params, steps=inner_steps_of(ctx, inner_steps, test_steps), learning_rate=inner_lr,
-            proximal=proximal if ctx.train or test_proximal is None else test_proximal, cg_steps=cg_steps,
+            support_loss, params, (state, support), steps=inner_steps_of(ctx, inner_steps, test_steps),
+            learning_rate=inner_lr, cg_steps=cg_steps,
+            proximal=proximal if ctx.train or test_proximal is None else test_proximal,
         )  # fmt: skip
         return {"fast": fast, "support": support, "support_loss": losses}
 
@@ -82,35 +83,47 @@ def imaml(
 
 
 def proximal_minimum(
-    loss: Callable[[PyTree], Array],
+    loss: Callable[[PyTree, PyTree], Array],
     start: PyTree,
+    given: PyTree,
     *,
     steps: int,
     learning_rate: float,
     proximal: float,
     cg_steps: int,
 ) -> Adapted:
-    """φ* = argmin_φ loss(φ) + λ/2 ‖φ − start‖² by gradient descent, with the derivative of the minimiser itself.
+    """φ* = argmin_φ loss(φ, given) + λ/2 ‖φ − start‖² by gradient descent, with the derivative of the minimiser itself.
 
-    At the minimum ∇loss(φ*) + λ (φ* − start) = 0, so that ∂φ*/∂start = λ (∇²loss(φ*) + λ I)⁻¹, and likewise for all
-    else that the loss closes over. The system is solved by ``cg_steps`` of conjugate gradients, whatever the number
-    of inner ``steps``. Without steps φ* is ``start``, and its derivative the identity.
+    At the minimum ∇loss(φ*) + λ (φ* − start) = 0, so that ∂φ*/∂start = λ (∇²loss(φ*) + λ I)⁻¹. This is symmetric, and
+    the system is solved by ``cg_steps`` of conjugate gradients, whatever the number of inner ``steps``. Without steps
+    φ* is ``start`` and its derivative the identity. No gradient reaches ``given``.
 
     Returns:
       φ*, and before each step the loss with its penalty.
     """
-    if steps == 0:
-        return inner_loop(lambda weights, _: loss(weights), start, steps=0, learning_rate=learning_rate)
 
-    def objective(weights: PyTree, step: Any = None) -> Array:
-        del step
-        away = jax.tree.map(lambda weight, origin: jnp.sum((weight - origin) ** 2), weights, start)
-        return loss(weights) + proximal / 2 * sum(jax.tree.leaves(away))
+    def search(start: PyTree, given: PyTree) -> Adapted:
+        def objective(weights: PyTree, step: Any) -> Array:
+            del step
+            away = jax.tree.map(lambda weight, origin: jnp.sum((weight - origin) ** 2), weights, start)
+            return loss(weights, given) + proximal / 2 * sum(jax.tree.leaves(away))
 
-    def search(_: Any, weights: PyTree) -> tuple[PyTree, Array]:
-        return tuple(inner_loop(objective, weights, steps=steps, learning_rate=learning_rate))
+        return inner_loop(objective, start, steps=steps, learning_rate=learning_rate)
 
-    def solve(hessian: Callable[[PyTree], PyTree], right: PyTree) -> PyTree:
-        return cg(hessian, right, tol=CG_TOLERANCE, maxiter=cg_steps)[0]
+    def forward(start: PyTree, given: PyTree) -> tuple[Adapted, tuple[PyTree, PyTree]]:
+        found = minimum(start, given)
+        return found, (found.weights, given)
 
-    return Adapted(*lax.custom_root(jax.grad(objective), start, search, solve, has_aux=True))
+    def backward(kept: tuple[PyTree, PyTree], cotangent: Adapted) -> tuple[PyTree, None]:
+        weights, given = kept
+        _, hessian = jax.linearize(lambda weights: jax.grad(loss)(weights, given), weights)
+
+        def system(vector: PyTree) -> PyTree:
+            return jax.tree.map(lambda curved, straight: curved + proximal * straight, hessian(vector), vector)
+
+        solved, _ = cg(system, cotangent.weights, tol=CG_TOLERANCE, maxiter=cg_steps)
+        return jax.tree.map(lambda leaf: proximal * leaf, solved), None
+
+    minimum = jax.custom_vjp(search)
+    minimum.defvjp(forward, backward)
+    return minimum(start, given) if steps else search(start, given)

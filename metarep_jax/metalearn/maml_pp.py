@@ -112,7 +112,7 @@ def maml_pp(
         ctx: Context, importance: Array | None, params: Any, state: Any, episode: Episode, key: Array
     ) -> tuple[Array, tuple[Any, Metrics]]:
         del key
-        (support, query), value, outputs = episode, 0.0, {}
+        (support, query), value, outputs = episode, jnp.zeros(()), {}
         path, losses = descend(params, state, support, ctx, inner_steps)
 
         def passed(fast: dict[str, Array], rows: Examples, state: Any, step: int) -> tuple[dict, Any]:
@@ -125,7 +125,7 @@ def maml_pp(
             if importance is not None or step == last:
                 outputs, state = passed(path[step + 1], query, state, step)
                 value = value + net.loss(outputs, query) * (1 if importance is None else importance[step])
-        return jnp.asarray(value), (state, task_metrics({"support_loss": losses}, outputs, query, value))
+        return value, (state, task_metrics({"support_loss": losses}, outputs, query, value))
 
     def meta_grad(
         params: Any, state: Any, episodes: Episode, keys: Keys, step: Any, chunk: int | None = None

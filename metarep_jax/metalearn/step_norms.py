@@ -16,7 +16,7 @@ Leaves = dict[str, Array]  # by path, such as "encoder/Conv_0/kernel"
 
 def split_norms(weights: Any) -> tuple[Leaves, Leaves]:
     """The leaves of ``weights``' "encoder" and "head" in two: all others, and the scales and shifts of norm layers."""
-    leaves = flatten_dict({room: weights[room] for room in ("encoder", "head")}, sep="/")
+    leaves: Any = flatten_dict({room: weights[room] for room in ("encoder", "head")}, sep="/")
     layers = {path.removesuffix("/scale") for path in leaves if path.endswith("/scale")}
     norms = {f"{layer}/{name}" for layer in layers for name in ("scale", "bias")} & leaves.keys()
     others = {path: leaf for path, leaf in leaves.items() if path not in norms}

@@ -1,18 +1,39 @@
 """Stage 1: objectives that learn features without labels."""
 
+from metarep_jax.pretrain.barlow import barlow
+from metarep_jax.pretrain.byol import byol
 from metarep_jax.pretrain.config import OBJECTIVES, ObjectiveConfig, make_objective
-from metarep_jax.pretrain.contrast import collapse_warning, embedding_health, nt_xent
-from metarep_jax.pretrain.neighbours import mutual_neighbours
-from metarep_jax.pretrain.simclr import Projector, simclr
+from metarep_jax.pretrain.contrast import info_nce, nt_xent
+from metarep_jax.pretrain.dino import dino
+from metarep_jax.pretrain.health import collapse_warning, embedding_health
+from metarep_jax.pretrain.moco import moco, moco_v3
+from metarep_jax.pretrain.neighbours import mutual_neighbours, with_neighbours
+from metarep_jax.pretrain.psco import psco
+from metarep_jax.pretrain.simclr import simclr
+from metarep_jax.pretrain.simsiam import simsiam
+from metarep_jax.pretrain.supcon import supcon
+from metarep_jax.pretrain.swav import swav
+from metarep_jax.pretrain.vicreg import vicreg
 
 __all__ = [
     "OBJECTIVES",
     "ObjectiveConfig",
-    "Projector",
+    "barlow",
+    "byol",
     "collapse_warning",
+    "dino",
     "embedding_health",
+    "info_nce",
     "make_objective",
+    "moco",
+    "moco_v3",
     "mutual_neighbours",
     "nt_xent",
+    "psco",
     "simclr",
+    "simsiam",
+    "supcon",
+    "swav",
+    "vicreg",
+    "with_neighbours",
 ]

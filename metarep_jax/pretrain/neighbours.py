@@ -1,10 +1,45 @@
 """Nearest neighbours as partners: an image's other view may be a view of an image that looks alike."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
+from metarep_jax.types import Keys, Objective, Partnered
+
+
+def with_neighbours(objective: Objective, *, neighbours: int, after: int = 0) -> Objective:
+    """``objective`` with images that look alike as each other's second view, found anew whenever it refreshes.
+
+    No label is used. The feed's pool is ``Partnered``: ``refresh`` fills it with the mutual neighbours among the
+    ``neighbours`` nearest images, by the half-whitened features of the moment.
+
+    Args:
+      objective: of two views, made by ``views.make_views``.
+      neighbours: at least 1.
+      after: step from which neighbours serve; features that are too young find neighbours of other classes.
+
+    Raises:
+      ValueError: for settings out of range.
+    """
+    if neighbours < 1 or after < 0:
+        raise ValueError(f"neighbours must be at least 1, and not serve before step 0; got {neighbours}, {after}")
+
+    def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> Any:
+        partner = jnp.where(step < after, batch["inputs"], batch["partner"])
+        return objective.loss(params, state, {**batch, "partner": partner}, keys, step)
+
+    compiled = jax.jit(objective.features)
+
+    def refresh(params: Any, state: Any, pool: Partnered, key: Array) -> Partnered:
+        del key
+        embedded = compute_features(partial(compiled, params, state), pool.pool.inputs)
+        return pool._replace(partner=mutual_neighbours(fit_whitening(embedded)(embedded), k=neighbours))
+
+    return objective._replace(loss=loss, refresh=refresh)
 
 
 @partial(jax.jit, static_argnames=("k", "block"))
@@ -24,7 +59,7 @@ def mutual_neighbours(features: Float[Array, "n dim"], *, k: int = 5, block: int
       positives; mutuality as in k-reciprocal re-ranking, Zhong et al. 2017, https://arxiv.org/abs/1701.08398.
     """
     n = features.shape[0]
-    unit = features * jax.lax.rsqrt(jnp.maximum(jnp.sum(features**2, axis=-1, keepdims=True), 1e-12))
+    unit = unit_rows(features)
     starts = jnp.minimum(jnp.arange(0, n, block), max(n - block, 0))
     size = min(block, n)
 

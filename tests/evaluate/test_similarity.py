@@ -22,7 +22,7 @@ WAY = 3
 
 
 def test_cka_is_the_normalised_square_of_the_cross_covariance():
-    x, y = (np.asarray(rows, np.float64) - np.mean(rows, 0) for rows in (X, Y))
+    x, y = (rows - rows.mean(0) for rows in (np.asarray(X, np.float64), np.asarray(Y, np.float64)))
     wanted = np.sum((y.T @ x) ** 2) / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
     assert float(linear_cka(X, Y)) == pytest.approx(wanted, rel=1e-5)
 

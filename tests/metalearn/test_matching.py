@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import check_meta_gradient, classification, regression
+from checks import check_meta_gradient, classification, compiled, regression
 
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
@@ -24,7 +24,7 @@ def answers(learner):
         task = learner.adapt(params, EMPTY, support, jax.random.key(0), RUNNING)
         return learner.predict(params, EMPTY, task, inputs, RUNNING)["logits"]
 
-    return jax.jit(logits)
+    return compiled(logits)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -77,7 +77,7 @@ def double(tree):
 def test_the_support_context_is_two_lstms_that_meet_at_each_example():
     rows = jax.random.normal(jax.random.key(0), (5, 3))
     module = SupportContext()
-    params = jax.jit(module.init)(jax.random.key(1), rows, jnp.int32(5))["params"]
+    params = compiled(module.init)(jax.random.key(1), rows, jnp.int32(5))["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.3, params)
     weights, x, count = double(params), double(rows), 4
     sides = []
@@ -87,7 +87,7 @@ def test_the_support_context_is_two_lstms_that_meet_at_each_example():
             hidden, memory = lstm(weights[cell], x[row], hidden, memory)
             side[row] = hidden
         sides.append(side)
-    found = jax.jit(module.apply)({"params": params}, rows, jnp.int32(count))
+    found = compiled(module.apply)({"params": params}, rows, jnp.int32(count))
     np.testing.assert_allclose(found[:count], x[:count] + sides[0] + sides[1], rtol=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_the_query_context_follows_the_papers_equations():
     queries, embedded = (jax.random.normal(jax.random.key(i), (n, 3)) for i, n in ((0, 2), (1, 4)))
     counts = jnp.array([True, True, False, True])
     module = QueryContext(reads=3)
-    params = jax.jit(module.init)(jax.random.key(2), queries, embedded, counts)["params"]
+    params = compiled(module.init)(jax.random.key(2), queries, embedded, counts)["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.3, params)
     cell, f, g = double(params)["LSTMCell_0"], double(queries), double(embedded[counts])
     hidden = memory = np.zeros((2, 3))
@@ -104,13 +104,13 @@ def test_the_query_context_follows_the_papers_equations():
         read = attention / attention.sum(1, keepdims=True) @ g
         output, memory = lstm(cell, np.concatenate([f, read], 1), hidden, memory)
         hidden = output + f
-    found = jax.jit(module.apply)({"params": params}, queries, embedded, counts)
+    found = compiled(module.apply)({"params": params}, queries, embedded, counts)
     np.testing.assert_allclose(found, hidden, rtol=1e-5)
 
 
 def test_with_full_context_rows_that_do_not_count_are_not_read_and_the_order_of_the_others_matters():
     learner, given = matching(Identity(), way=3, full_context=True), classification()
-    params, _ = jax.jit(learner.init)(jax.random.key(3), given)
+    params, _ = compiled(learner.init)(jax.random.key(3), given)
     inputs, label = given.support.inputs, given.support.label
     padded_answers = answers(learner)
     logits = lambda support: padded_answers(support, given.query.inputs, params)  # noqa: E731

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import check_meta_gradient, classification, regression
+from checks import check_meta_gradient, classification, compiled, regression
 
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
@@ -42,7 +42,7 @@ def test_it_ends_where_logistic_regression_of_each_class_against_the_rest_ends()
     rows, targets = problem(4)
     ours = fit_newton(rows, targets, 0.4, 12)
     both = jnp.concatenate([rows, -rows])
-    fit = jax.jit(lambda label: fit_logistic(both, label, 2, l2=1.6, iterations=40))
+    fit = compiled(lambda label: fit_logistic(both, label, 2, l2=1.6, iterations=40))
     for column in range(3):
         label = targets[:, column].astype(jnp.int32)
         weights, bias = fit(jnp.concatenate([label, 1 - label]))

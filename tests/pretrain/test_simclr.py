@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.pretrain import simclr
+from metarep_jax.pretrain import simclr, with_neighbours
 from metarep_jax.types import Keys, Partnered, Pool
 
 
@@ -60,7 +60,7 @@ def test_training_makes_views_find_their_partners(batch):
 
 
 def test_refresh_pairs_images_that_look_alike():
-    objective = simclr(ENCODER, augment=blur, hidden=8, out=4, neighbours=1)
+    objective = with_neighbours(simclr(ENCODER, augment=blur, hidden=8, out=4), neighbours=1)
     ends = 5 * jax.random.normal(jax.random.key(6), (5, 4))
     inputs = jnp.repeat(ends, 2, axis=0) + 1e-3 * jax.random.normal(jax.random.key(7), (10, 4))
     pool = Pool(inputs, jnp.zeros(10, int), jnp.zeros((1, 10), int), jnp.array([10]))

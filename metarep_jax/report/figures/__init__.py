@@ -5,6 +5,7 @@ from metarep_jax.report.figures.curves import save_learning_curves
 from metarep_jax.report.figures.embedding import save_embedding_map
 from metarep_jax.report.figures.layers import save_layer_similarity
 from metarep_jax.report.figures.mosaics import save_episode, save_views
+from metarep_jax.report.figures.navigation import save_paths, save_returns
 from metarep_jax.report.figures.occlusion import save_occlusion
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "save_layer_similarity",
     "save_learning_curves",
     "save_occlusion",
+    "save_paths",
+    "save_returns",
     "save_views",
 ]

@@ -1,0 +1,269 @@
+"""Reinforcement learning: a point learns to find goals that it does not see, and to do so after one update.
+
+    python -m experiments.navigation            # three seeds, minutes on 2 CPU cores; the same command resumes
+
+Three policies adapt to new goals by policy gradient: one trained by MAML, one trained over all goals without adapting,
+and one with random weights. Writes the return after 0 to 3 updates of each, and the paths of some episodes. The two
+that were not trained to adapt take the step size that serves them best on other goals. To keep a run's result:
+
+    python -m experiments.publish runs/navigation navigation --figures returns paths
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from experiments.common import command_line, console, errors_told, parse, settings_of
+from experiments.tables.cells import over_seeds
+from metarep_jax.data.environments import Trajectories, environment_feed, task_of
+from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation
+from metarep_jax.encoders.mlp import MLP
+from metarep_jax.evaluate import interval
+from metarep_jax.evaluate.returns import returns_by_updates
+from metarep_jax.metalearn.policy_gradient import policy_gradient
+from metarep_jax.metalearn.reinforce import Estimator
+from metarep_jax.report import markdown, results, tables
+from metarep_jax.report.figures import save_learning_curves, save_paths, save_returns
+from metarep_jax.report.labels import row_label
+from metarep_jax.report.published import published_column
+from metarep_jax.train import (
+    FitConfig,
+    OptimiserConfig,
+    fit,
+    local_devices,
+    map_over_keys,
+    meta_learning,
+    open_run,
+    use_cpu_devices,
+)
+from metarep_jax.types import EpisodeSpec, MetaLearner
+
+UPDATES = 3
+COLUMNS = tuple(f"{k} update{'' if k == 1 else 's'}" for k in range(UPDATES + 1))
+PUBLISHED = (-40.41, -11.68, -3.33, -3.23)  # Finn et al. 2017, table 4: MAML on this task
+ENCODER = MLP(widths=(100, 100), norm="none")
+CHOICE_GOALS = 20  # by which step sizes are chosen
+GOALS = ((0.4, 0.3), (-0.35, 0.4), (-0.2, -0.45), (0.45, -0.15))  # of the figure of paths
+STAGES = {"before": 0, "after 1 update": 1}
+SHOWN_EPISODES = 6
+TEST, CHOICE, PATHS = range(3)  # streams of randomness under the run's key
+
+
+@dataclasses.dataclass(frozen=True)
+class NavigationConfig:
+    """Flags of experiments.navigation."""
+
+    reward: Reward = "distance"
+    """After each step: the negative distance to the goal, as in the original's code, or its square, as in the paper."""
+    trajectories: int = 20
+    """Episodes that are collected in training for each update, and after it."""
+    inner_lr: float = 0.5
+    """MAML's step size; half of it after the first update."""
+    estimator: Estimator = "surrogate"
+    """How MAML's meta-gradient sees the update: metarep_jax.metalearn.reinforce.policy_loss."""
+    optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-2, schedule="cosine")
+    train: FitConfig = FitConfig(steps=300, batch_size=20, log_every=10, checkpoint_every=50)
+    """Of MAML and of the pretrained policy; a batch is of tasks."""
+    seeds: int = 3
+    """Training runs of each, of seeds seed to seed+N-1."""
+    rates: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+    """Step sizes that are tried for the pretrained and the random policy."""
+    goals: int = 100
+    """Goals of the test. Step sizes are chosen on 20 others."""
+    test_trajectories: int = 40
+    """Episodes for each update at test, as in the paper."""
+    run_folder: Path = Path("runs/navigation")
+    """Where the run writes."""
+    seed: int = 0
+    """All randomness of the run follows from it."""
+    devices: int | None = None
+    """Devices to use; default: all (on a CPU, one a core)."""
+
+    def __post_init__(self):
+        for field in ("trajectories", "seeds", "goals", "test_trajectories"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.train.seeds != 1:
+            raise ValueError(f"train.seeds must be 1, got {self.train.seeds}; set --seeds")
+        if self.inner_lr <= 0 or not self.rates or min(self.rates) <= 0:
+            raise ValueError(f"inner_lr and rates must be positive, got {self.inner_lr} and {self.rates}")
+
+
+class Policy(NamedTuple):
+    """An initial policy, and the step size at which it adapts."""
+
+    params: Any
+    state: Any
+    rate: float
+
+
+Judge = Callable[[Policy, int], np.ndarray]
+
+
+def learner_of(config: NavigationConfig, rate: float | Array, inner_steps: int = 1) -> MetaLearner:
+    """MAML's policy gradient; with 0 inner steps, a policy for all goals at once."""
+    environment = navigation(reward=config.reward)
+    return policy_gradient(ENCODER, environment, inner_lr=rate, inner_steps=inner_steps, estimator=config.estimator)
+
+
+def trained(config: NavigationConfig, name: str, inner_steps: int, seed: int, devices: list) -> tuple[Any, Any]:
+    """Parameters and state after training; taken from checkpoints where an earlier run made them."""
+    spec = EpisodeSpec(way=1, shot=config.trajectories, query=config.trajectories)
+    fitted = fit(
+        meta_learning(learner_of(config, config.inner_lr, inner_steps), spec),
+        environment_feed(navigation(reward=config.reward), spec, config.train.batch_size),
+        optimiser=config.optimiser,
+        config=config.train,
+        seed=seed,
+        folder=config.run_folder / name / f"seed{seed}",
+        description=f"{name}, seed {seed}",
+        settings=training_settings(config),
+        devices=devices,
+    )
+    return fitted.params, fitted.state
+
+
+def untrained(config: NavigationConfig, seed: int) -> tuple[Any, Any]:
+    """The random weights that every policy starts from."""
+    task = task_of(NavigationParameters(jnp.zeros(2)), EpisodeSpec(way=1))
+    return jax.jit(learner_of(config, config.inner_lr).init)(jax.random.key(seed), task)
+
+
+def judge_on(config: NavigationConfig, stream: int, goals: int, devices: list) -> Judge:
+    """``(policy, seed) -> returns [goals, updates + 1]``: on so many goals of the stream, other ones for each seed."""
+
+    def one(key: Array, params: Any, state: Any, rate: Array) -> Array:
+        environment = navigation(reward=config.reward)
+        return returns_by_updates(
+            learner_of(config, rate), params, state, environment, key,
+            updates=UPDATES, trajectories=config.test_trajectories,
+        )  # fmt: skip
+
+    def judge(policy: Policy, seed: int) -> np.ndarray:
+        keys = jax.random.split(jax.random.fold_in(key_of(config, stream), seed), goals)
+        return np.asarray(map_over_keys(one, keys, *policy[:2], jnp.float32(policy.rate), devices=devices))
+
+    return judge
+
+
+def best_rate(judge: Judge, rates: tuple[float, ...], params: Any, state: Any, row: str) -> float:
+    """The step size with the highest return, on average after 1, 2 and 3 updates."""
+    found = {rate: float(judge(Policy(params, state, rate), 0)[:, 1:].mean()) for rate in rates}
+    told = ", ".join(f"{rate:g}: {value:.1f}" for rate, value in found.items())
+    console.print(f"return of {row} by step size: {told}", highlight=False)
+    return max(rates, key=lambda rate: found[rate] if np.isfinite(found[rate]) else -np.inf)
+
+
+def policies_of(config: NavigationConfig, devices: list) -> dict[str, list[Policy]]:
+    """Policies of each row, one a seed. Step sizes are chosen by the first seed's policy."""
+    judge = judge_on(config, CHOICE, CHOICE_GOALS, devices)
+    weights: dict[str, list[Any]] = {"maml": [], "pretrained_on_all_goals": [], "random_weights": []}
+    for seed in range(config.seed, config.seed + config.seeds):
+        weights["maml"].append(trained(config, "maml", 1, seed, devices))
+        weights["pretrained_on_all_goals"].append(trained(config, "pretrained", 0, seed, devices))
+        weights["random_weights"].append(untrained(config, seed))
+    rates = {"maml": config.inner_lr}
+    for row in ("pretrained_on_all_goals", "random_weights"):
+        params, state = weights[row][0]
+        rates[row] = best_rate(judge, config.rates, params, state, row)
+    return {row: [Policy(params, state, rates[row]) for params, state in found] for row, found in weights.items()}
+
+
+def cells_of(config: NavigationConfig, policies: dict[str, list[Policy]], devices: list) -> results.Cells:
+    """Mean returns on test goals; published ones beside MAML's where the reward is theirs."""
+    judge, cells = judge_on(config, TEST, config.goals, devices), {}
+    for row, seeds in policies.items():
+        returns = [judge(policy, config.seed + k) for k, policy in enumerate(seeds)]
+        cells[row] = {
+            column: over_seeds([interval(found[:, k]) for found in returns]).cell() for k, column in enumerate(COLUMNS)
+        }
+    if config.reward == "distance":
+        for column, value in zip(COLUMNS, PUBLISHED):
+            cells["maml"][published_column(column)] = {"mean": value, "ci95": None, "n": 1}
+    return cells
+
+
+def paths_of(config: NavigationConfig, policy: Policy, goals: Any, updates: int) -> list[list[np.ndarray]]:
+    """Positions in some episodes towards each goal after that many updates."""
+    learner = learner_of(config, policy.rate)
+    ctx = dataclasses.replace(learner.test_context, inner_steps=updates)
+    spec = EpisodeSpec(way=1, shot=config.test_trajectories, query=SHOWN_EPISODES)
+
+    def one(given: tuple[Array, Array]) -> Trajectories:
+        goal, key = given
+        support, query = task_of(NavigationParameters(goal), spec)
+        task = learner.adapt(policy.params, policy.state, support, key, ctx)
+        return learner.predict(policy.params, policy.state, task, query.inputs, ctx)["trajectories"]
+
+    keys = jax.random.split(key_of(config, PATHS), len(goals))
+    found = jax.tree.map(np.asarray, jax.jit(lambda *given: jax.lax.map(one, given))(goals, keys))
+    ends = found.observation + np.clip(found.action, -FASTEST, FASTEST)
+    return [
+        [np.concatenate([np.zeros((1, 2)), path[mask]]) for path, mask in zip(paths, masks)]
+        for paths, masks in zip(ends, found.mask)
+    ]
+
+
+def figures_of(config: NavigationConfig, policies: dict[str, list[Policy]], cells: results.Cells) -> list[Path]:
+    """Draws the returns, the first seed's paths, and the course of its training."""
+    folder = config.run_folder / "figures"
+    paths = [folder / f"{name}.png" for name in ("returns", "paths", "curves")]
+    save_returns(paths[0], cells)
+    rows = {}
+    for row in ("maml", "pretrained_on_all_goals"):
+        by_stage = {stage: paths_of(config, policies[row][0], jnp.array(GOALS), k) for stage, k in STAGES.items()}
+        rows[row] = [{stage: found[k] for stage, found in by_stage.items()} for k in range(len(GOALS))]
+    save_paths(paths[1], rows, np.array(GOALS))
+    runs = {name: config.run_folder / name / f"seed{config.seed}" / "metrics.jsonl" for name in ("maml", "pretrained")}
+    save_learning_curves(paths[2], runs)
+    return paths
+
+
+def key_of(config: NavigationConfig, stream: int) -> Array:
+    """A key for one purpose."""
+    return jax.random.fold_in(jax.random.key(config.seed), stream)
+
+
+def training_settings(config: NavigationConfig) -> dict[str, Any]:
+    """What the trained policies depend on: the rest may change between runs in one folder."""
+    judging = ("seed", "seeds", "rates", "goals", "test_trajectories", "devices")
+    return {name: value for name, value in settings_of(config).items() if name not in judging}
+
+
+def main(config: NavigationConfig) -> None:
+    """Trains, judges, draws, and writes result.json and report.md."""
+    started = time.perf_counter()
+    with errors_told():
+        use_cpu_devices(config.devices)
+        devices = local_devices(config.devices)
+        with open_run(config.run_folder, training_settings(config)):
+            policies = policies_of(config, devices)
+            cells = cells_of(config, policies, devices)
+            paths = figures_of(config, policies, cells)
+            rates = {row: seeds[0].rate for row, seeds in policies.items()}
+            result = results.make_result(
+                name="navigation",
+                command=command_line("experiments.navigation"),
+                config={**settings_of(config), "step_sizes": rates},
+                protocol=f"point navigation: mean return (negative {config.reward.replace('_', ' ')}, at most 100 "
+                f"steps) on {config.goals} new goals a seed, {config.test_trajectories} episodes for each update",
+                seeds=list(range(config.seed, config.seed + config.seeds)),
+                cells=cells,
+                wall_clock_s=time.perf_counter() - started,
+            )
+            results.write_result(config.run_folder / "result.json", result)
+            notes = ["Step sizes: " + ", ".join(f"{row_label(row)} {rate:g}" for row, rate in rates.items())]
+            markdown.write_report(config.run_folder, result, paths, notes)
+            console.print(tables.terminal_table(result))
+            console.print(f"report: {config.run_folder / 'report.md'}")
+
+
+if __name__ == "__main__":
+    main(parse(NavigationConfig, __doc__))

@@ -1,0 +1,71 @@
+"""Stage 1 on text from the command line: trained, judged, kept with its tokenizer; and what does not fit is refused."""
+
+import json
+
+import pytest
+
+from experiments import evaluate, pretrain
+from experiments.common import parse, run_experiment
+
+WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
+
+
+def sentences(root, classes=6, each=8):
+    """Intents told by two words of their own, and five class folds."""
+    (root / "banking77").mkdir(parents=True)
+    names = [f"intent{c}" for c in range(classes)]
+    rows = [
+        f"{WORDS[c]} {WORDS[(c + i) % 20]} please {WORDS[c + 6]},{name}"
+        for c, name in enumerate(names)
+        for i in range(each)
+    ]
+    for part in ("train", "test"):
+        (root / "banking77" / f"{part}.csv").write_text("\n".join(["text,category", *rows]))
+    fold = root / "folds" / "BANKING77" / "01"
+    fold.mkdir(parents=True)
+    for part, some in (("train", names[:2]), ("valid", names[2:4]), ("test", names[4:])):
+        (fold / f"labels.{part}.txt").write_text("\n".join(some))
+    return root
+
+
+def run(tmp_path, experiment, name, *words):
+    common = ["--data.name", "banking77", "--data.data-dir", tmp_path / "data", "--data.cache-dir", tmp_path / "cache"]
+    common += ["--data.text.length", 8, "--data.text.vocabulary", 300, "--run-folder", tmp_path / name, "--devices", 2]
+    common += ["--evaluate.ways", 2, "--evaluate.shots", 1, "--evaluate.episodes", 8]
+    config = {"pretrain": pretrain.PretrainConfig, "evaluate": evaluate.EvaluateConfig}[
+        experiment.__name__.split(".")[1]
+    ]
+    run_experiment(name, experiment.work, parse(config, "", args=[str(word) for word in (*common, *words)]))
+
+
+MODEL = ["--encoder.name", "transformer", "--encoder.width", 8, "--encoder.depth", 1, "--encoder.heads", 2]
+TRAIN = ["--pretrain.objective.name", "masked_lm", "--pretrain.train.steps", 4, "--pretrain.train.batch-size", 8]
+TRAIN += ["--pretrain.optimiser.warmup-steps", 0, "--pretrain.train.no-tensorboard"]
+
+
+def test_text_is_pretrained_on_judged_and_loaded_with_its_own_tokenizer_alone(tmp_path, capsys):
+    sentences(tmp_path / "data")
+    run(tmp_path, pretrain, "first", *MODEL, *TRAIN)
+    cells = json.loads((tmp_path / "first" / "result.json").read_text())["cells"]
+    assert {"2w1s", "loss", "masked_accuracy"} <= cells["pretrained"].keys()
+    assert cells["unigram"].keys() == {"loss", "masked_accuracy"}
+    assert (tmp_path / "first" / "tokenizer.json").is_file()
+    with pytest.raises(SystemExit):
+        run(tmp_path, evaluate, "other", "--model", tmp_path / "first", "--data.text.no-lowercase")
+    assert "takes token ids of the tokenizer" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (TRAIN, "the encoder conv4 takes images, the data are tokens; encoders that take those: transformer"),
+        ([*MODEL, "--pretrain.train.steps", 4, "--pretrain.train.batch-size", 8], "simclr needs views of images"),
+        ([*MODEL, *TRAIN, "--encoder.vocabulary", 20], "give a larger encoder.vocabulary"),
+        ([*MODEL, *TRAIN, "--pretrain.train.batch-size", 64], "fewer than a batch of 64 rows"),
+    ],
+)
+def test_what_does_not_fit_text_is_refused_before_training(tmp_path, capsys, words, message):
+    sentences(tmp_path / "data")
+    with pytest.raises(SystemExit):
+        run(tmp_path, pretrain, "first", *words)
+    assert message in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,56 @@
+"""Where training tasks come from, as the flags of experiments.metatrain say."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.metatrain import MetatrainConfig, MetatrainSettings, training_episode, training_tasks
+from metarep_jax.data import pool_of_arrays
+from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.train import FitConfig
+from metarep_jax.types import EpisodeSpec
+
+SPEC = EpisodeSpec(way=2, shot=1, query=1)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """What these functions look at of a run: ten images of one class."""
+    images = np.random.default_rng(0).integers(0, 255, (10, 4, 4, 1)).astype(np.uint8)
+    protocol = SimpleNamespace(train_rotations="none")
+    splits = SimpleNamespace(train=pool_of_arrays(images, np.zeros(10, int)), protocol=protocol)
+    splits.class_names = {"train": ("only",)}
+    return SimpleNamespace(splits=splits, key=jax.random.key)
+
+
+def settings(source, augment="none", **more):
+    tasks = TaskConfig(source=source, clusters=2, partitions=1)
+    return MetatrainSettings(tasks=tasks, augment=augment, train=FitConfig(batch_size=3), **more)
+
+
+def test_the_shorthand_for_tasks_reaches_their_settings_and_the_learners_still_does():
+    config = MetatrainConfig(tasks="clusters", learner="prototypical").resolved()
+    assert config.meta.tasks.source == "clusters"
+    assert config.meta.learner.name == "prototypical"
+    assert (config.tasks, config.learner) == (None, None)
+    assert MetatrainConfig().resolved().meta.tasks.source == "labels"
+
+
+@pytest.mark.parametrize("source", ["augmentations", "clusters"])
+def test_tasks_without_labels_do_not_need_classes(run, source):
+    assert training_episode(run, SPEC, source=source) == SPEC
+    feed = training_tasks(run, settings(source, "glyph"), SPEC, lambda images: images.reshape(len(images), -1) / 255)
+    episodes = jax.eval_shape(lambda: feed.draw(feed.pool, jax.random.key(0), 0, 0, 1))
+    assert episodes.support.inputs.shape == (3, 2, 4, 4, 1)
+    with pytest.raises(ValueError, match="as many classes"):
+        training_episode(run, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("augmentations", "set meta.augment"), ("clusters", "give --start or --features")]
+)
+def test_what_tasks_without_labels_need_is_asked_for(run, source, said):
+    with pytest.raises(ValueError, match=said):
+        training_tasks(run, settings(source), SPEC, None)

@@ -1,0 +1,208 @@
+"""What must hold for every learner, whatever it computes: symmetries, padding, chunks, devices, float types, labels."""
+
+import dataclasses
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import classification, compiled, double, regression, start
+
+from metarep_jax.encoders.mlp import MLP
+from metarep_jax.metalearn import LEARNERS
+from metarep_jax.metalearn.base import UNREACHABLE, meta_gradient
+from metarep_jax.metalearn.config import BASELINES
+from metarep_jax.train.parallel import map_step, mean_over_devices, replicate, shard
+from metarep_jax.types import Examples, Keys
+
+WAY, SHOT, TASKS, WIDTHS = 3, 2, 4, (5, 4)
+ALL = np.ones(WAY * SHOT, bool)
+WHOLE = WAY * SHOT  # minibatches hold the whole support set: then they agree however it is ordered and padded
+
+SETTINGS = {  # beside few inner steps: what keeps a learner small, and without chance
+    "cavia": {"context": 2},
+    "reptile": {"inner_batch": WHOLE, "test_batch": WHOLE},
+    "finetune_head": {"test_batch": WHOLE, "inner_lr": 0.3},
+    "finetune_cosine_head": {"test_batch": WHOLE, "inner_lr": 0.3},
+    "finetune_all": {"test_batch": WHOLE, "inner_lr": 0.3},
+    "scratch": {"test_batch": WHOLE, "inner_lr": 0.3},
+}
+FEW_STEPS = {"inner_steps": 2, "test_steps": 2}
+MORE = {  # learners under other settings
+    "prototypical_cosine": ("prototypical", {"distance": "cosine"}),
+    "matching_full_context": ("matching", {"full_context": True, "reads": 2}),
+}
+CASES = {name: (name, SETTINGS.get(name, {})) for name in LEARNERS} | MORE
+TRAINED = [case for case, (name, _) in CASES.items() if name not in BASELINES]
+READS_IN_ORDER = {"matching_full_context"}  # an LSTM over the support set
+REGRESSION = [name for name in LEARNERS if "output" in inspect.signature(LEARNERS[name]).parameters]
+REGRESSION.remove("finetune_cosine_head")  # the parameter belongs to the other kinds of fine-tuning
+INNER_LOOP = [name for name in LEARNERS if "test_steps" in inspect.signature(LEARNERS[name]).parameters]
+
+
+def make(case, dtype=jnp.float32, norm="batch", way=WAY, **how):
+    name, settings = CASES[case]
+    takes = inspect.signature(LEARNERS[name]).parameters
+    few = {key: value for key, value in FEW_STEPS.items() if key in takes}
+    return LEARNERS[name](MLP(widths=WIDTHS, norm=norm, dtype=dtype), way=way, **{**few, **settings, **how})
+
+
+def stacked(trees):
+    """By numpy, here and below: it has nothing to compile."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+@functools.cache
+def setting(case):
+    """The learner, parameters and state, and a batch of tasks."""
+    learner = make(case)
+    tasks = [classification(seed, WAY, SHOT) for seed in range(TASKS)]
+    episodes = stacked(tasks)
+    keys = jax.random.split(jax.random.key(7), TASKS)
+    return learner, *start(learner, tasks[0]), episodes, Keys(keys, keys[0])
+
+
+def gradient(learner, chunk):
+    if learner.meta_grad is None:
+        return meta_gradient(learner, chunk)
+    return functools.partial(learner.meta_grad, chunk=chunk)
+
+
+@functools.cache
+def meta_gradients(case):
+    """Two tasks at a time on one device, the last tasks first."""
+    learner, params, state, episodes, keys = setting(case)
+    turned, example = jax.tree.map(lambda leaf: leaf[::-1], (episodes, keys.example))
+    return compiled(gradient(learner, 2))(params, state, turned, keys._replace(example=example), 0)
+
+
+def close(found, wanted, rtol=1e-4, atol=1e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), found, wanted)
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_two_devices_single_tasks_and_another_order_of_them_change_no_meta_gradient(case):
+    learner, params, state, episodes, keys = setting(case)
+
+    def step(params, source):
+        episodes, example = source
+        return mean_over_devices(gradient(learner, 1)(params, state, episodes, Keys(example, keys.shared), 0))
+
+    used = jax.devices()[:2]
+    parts = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), (episodes, keys.example))
+    found = jax.tree.map(np.asarray, map_step(step, used)(replicate(params, used), shard(parts, used)))
+    wanted = meta_gradients(case)
+    for device in range(2):
+        close(jax.tree.map(lambda leaf, i=device: leaf[i], found), wanted)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[0])) > 1e-4
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_all_tasks_at_once_in_double_precision_give_the_same_meta_gradient_and_keep_to_it(case):
+    _, params, state, episodes, keys = setting(case)
+    with jax.enable_x64(True):
+        learner = make(case, jnp.float64)
+        given = jax.tree.map(double, (params, state, episodes))
+        found = compiled(gradient(learner, TASKS))(*given, keys, 0)
+        assert {leaf.dtype for leaf in jax.tree.leaves(found[0])} <= {jnp.dtype(jnp.float64)}
+        found = jax.tree.map(np.asarray, found)
+    close(found, meta_gradients(case), rtol=2e-3, atol=2e-4)
+
+
+def answers(learner, ctx, output="logits"):
+    def answer(params, state, support, inputs, mask=None):
+        task = learner.adapt(params, state, support, jax.random.key(0), ctx)
+        return learner.predict(params, state, task, inputs, ctx, **({} if mask is None else {"mask": mask}))[output]
+
+    return answer
+
+
+def with_renamed_outputs(params, renamed):
+    """Every axis as long as there are outputs (no other is) in the new order."""
+    back = np.argsort(renamed)
+
+    def rename(leaf):
+        leaf = np.asarray(leaf)
+        for axis in np.flatnonzero(np.array(leaf.shape) == WAY):
+            leaf = np.take(leaf, back, axis)
+        return leaf
+
+    return jax.tree.map(rename, params)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_order_names_and_padding_change_no_answer_and_what_was_compiled_once_serves_any_way_and_shot(case):
+    learner, params, state, episodes, _ = setting(case)
+    (x, y, _), (xq, _, _) = jax.tree.map(lambda leaf: leaf[0], episodes)
+    order, renamed = np.array([4, 0, 3, 5, 1, 2]), np.array([2, 0, 1])
+    small, few = np.array([False, True, True, False, False, False]), np.arange(WHOLE) < 3  # 2-way 1-shot, 3 queries
+    far = np.where(small[:, None], x, 20.0), np.where(small, y, 0), np.where(few[:, None], xq, -20.0)
+    tasks = {
+        "whole": (params, Examples(x, y, ALL), xq, ALL),
+        "ordered": (params, Examples(x[order], y[order], ALL), xq, ALL),
+        "renamed": (with_renamed_outputs(params, renamed), Examples(x, renamed[y], ALL), xq, ALL),
+        "small": (params, Examples(x, y, small), xq, few),
+        "far": (params, Examples(*far[:2], small), far[2], few),
+    }
+    answer = answers(learner, learner.test_context)
+    every_params, *rest = stacked(tasks.values())
+    found = dict(zip(tasks, np.asarray(compiled(jax.vmap(answer, (0, None, 0, 0, 0)))(every_params, state, *rest))))
+
+    @compiled
+    def alone(params, state, x, y, xq):
+        whole = answer(params, state, Examples(x, y), xq)
+        return whole, answer(params, state, Examples(x[1:3], y[1:3], jnp.ones(2, bool)), xq[:3])
+
+    whole, compact = map(np.asarray, alone(params, state, x, y, xq))
+    assert np.ptp(whole) > 1e-3
+    close(found["whole"], whole)
+    if case not in READS_IN_ORDER:
+        close(found["ordered"], whole)
+    close(found["renamed"][:, renamed], whole)
+    close(found["small"][:3], compact)
+    close(found["far"][:3], compact)
+    np.testing.assert_array_equal(compact[:, 2], UNREACHABLE)
+
+
+@pytest.mark.parametrize("case", INNER_LOOP)
+def test_without_inner_steps_the_support_set_says_nothing(case):
+    learner, params, state, episodes, _ = setting(case)
+    ctx = dataclasses.replace(learner.test_context, inner_steps=0, norm="running")
+    support, query = jax.tree.map(lambda leaf: leaf[:2], episodes)
+    answer = compiled(jax.vmap(answers(learner, ctx), (None, None, 0, None)))
+    first, other = np.asarray(answer(params, state, support, query.inputs[0]))
+    assert case in BASELINES or np.ptp(first) > 1e-3  # baselines' heads start at zero
+    np.testing.assert_array_equal(first, other)
+
+
+@pytest.mark.parametrize("case", REGRESSION)
+def test_in_regression_too_order_and_padding_change_no_answer(case):
+    learner = make(case, norm="none", way=2, output="mean")
+    given = regression(shot=WHOLE, weights=((1.0, 0.5), (-2.0, 0.1)))
+    params, state = start(learner, given)
+    (x, y, _), inputs = jax.tree.map(np.asarray, (given.support, given.query.inputs))
+    order, part = np.array([4, 0, 3, 5, 1, 2]), np.arange(WHOLE) < 3
+    padded = Examples(np.where(part[:, None], x, 20.0), np.where(part[:, None], y, -20.0), part)
+    supports = [Examples(x, y, ALL), Examples(x[order], y[order], ALL), Examples(x, y, part), padded]
+    answer = compiled(jax.vmap(answers(learner, learner.test_context, "mean"), (None, None, 0, None)))
+    whole, ordered, small, far = np.asarray(answer(params, state, stacked(supports), inputs))
+    assert whole.shape == (len(inputs), 2) and np.abs(whole - small).max() > 1e-3
+    close(ordered, whole)
+    close(far, small)
+
+
+@pytest.mark.parametrize("case", sorted(BASELINES))
+def test_baselines_refuse_to_be_meta_trained(case):
+    with pytest.raises(ValueError, match="cannot be meta-trained"):
+        meta_gradients(case)
+
+
+@pytest.mark.parametrize("case", LEARNERS)
+def test_labels_that_a_learner_cannot_take_are_refused(case):
+    with pytest.raises(ValueError, match="takes classification: class numbers"):
+        make(case).init(jax.random.key(0), regression())
+    if case in REGRESSION:
+        with pytest.raises(ValueError, match="takes regression: float targets"):
+            make(case, norm="none", output="mean").init(jax.random.key(0), classification())

@@ -1,0 +1,143 @@
+"""BYOL, SimSiam, Barlow Twins and VICReg against their formulas; where gradients must stop; collapse."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from objective_checks import BATCH, KEYS, all_devices, check_devices, cosine, encoder, loss_of, noisy, plain, started
+
+from metarep_jax.pretrain import barlow, byol, simsiam, vicreg
+from metarep_jax.pretrain.barlow import cross_correlation, redundancy
+from metarep_jax.pretrain.chain import apply_to_views, chain
+from metarep_jax.pretrain.heads import Head
+from metarep_jax.pretrain.simsiam import negative_cosine
+from metarep_jax.pretrain.vicreg import covariance_term, variance_term
+from metarep_jax.pretrain.views import make_views
+
+SMALL = {"hidden": 6, "out": 4}
+
+
+@all_devices
+@pytest.mark.parametrize("make", [byol, partial(simsiam, bottleneck=12), barlow, vicreg], ids=str)
+def test_any_number_of_devices_computes_the_same_update(make, count):
+    check_devices(lambda axis: make(encoder(axis), augment=noisy, axis_name=axis, **SMALL), count)
+
+
+def test_negative_cosine_of_rows_at_known_angles():
+    angles = jnp.array([0.0, 0.5, 2.0])
+    rows = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+    found = negative_cosine(3 * rows, jnp.array([[2.0, 0.0]] * 3))
+    assert found == pytest.approx(-np.cos(angles).mean(), rel=1e-6)
+
+
+def test_no_gradient_reaches_the_target_of_negative_cosine():
+    one, other = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    to_prediction, to_target = jax.grad(negative_cosine, argnums=(0, 1))(one, other)
+    assert jnp.abs(to_prediction).max() > 0.01
+    assert not to_target.any()
+
+
+def test_simsiam_is_the_mean_of_both_views_negative_cosines_and_stops_at_the_projections():
+    objective = simsiam(encoder(), augment=noisy, bottleneck=12, **SMALL)
+    net = chain(encoder=encoder(), projector=Head((6, 6, 4), last_norm=True), predictor=Head((12, 4)))
+    params, state = started(objective)
+
+    def by_hand(params, stopped):
+        views = make_views(noisy, BATCH, KEYS)
+        p = apply_to_views(net, params, state, views)[0]["predictor"]
+        z = apply_to_views(net, stopped, state, views)[0]["projector"]
+        return -(cosine(p[0], z[1]) + cosine(p[1], z[0])) / 2
+
+    value, grads = jax.jit(jax.value_and_grad(by_hand))(params, params)
+    assert -1 <= value <= 1
+    found, found_grads = jax.jit(jax.value_and_grad(lambda p: objective.loss(p, state, BATCH, KEYS, 0)[0]))(params)
+    assert found == pytest.approx(float(value), rel=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), found_grads, grads)
+
+
+def test_byol_is_four_minus_twice_the_cosines_and_trains_no_teacher():
+    objective = byol(encoder(), augment=noisy, **SMALL)
+    params, state = started(objective)
+    net = chain(encoder=encoder(), projector=Head((6, 4)), predictor=Head((6, 4)))
+    short = chain(encoder=encoder(), projector=Head((6, 4)))
+
+    @jax.jit
+    def outputs(params, teacher):
+        views = make_views(noisy, BATCH, KEYS)
+        return apply_to_views(net, params, state, views)[0], apply_to_views(short, teacher, state, views)[0]
+
+    student, teacher = outputs(params, state["teacher"])
+    q, z = student["predictor"], teacher["projector"]
+    cosines = float(cosine(q[0], z[1]) + cosine(q[1], z[0]))
+
+    def of_teacher(teacher):
+        return objective.loss(params, {**state, "teacher": teacher}, BATCH, KEYS, 0)[0]
+
+    value, grads = jax.jit(jax.value_and_grad(of_teacher))(state["teacher"])
+    assert value == pytest.approx(4 - 2 * cosines, rel=1e-5)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(grads))
+
+
+def test_barlow_of_decorrelated_features_that_agree_is_its_minimum():
+    signs = jnp.array([[a, b, a * b] for a in (1.0, -1.0) for b in (1.0, -1.0)])  # orthogonal columns of mean 0
+    matrix = cross_correlation(signs, 5 * signs + 2)  # neither scale nor shift matters
+    np.testing.assert_allclose(matrix, jnp.eye(3), atol=1e-4)
+
+    def loss(first):
+        return redundancy(cross_correlation(first, signs), 0.1)
+
+    assert loss(signs) == pytest.approx(0, abs=1e-6)
+    assert jnp.abs(jax.grad(loss)(signs)).max() < 1e-3
+    for seed in range(3):
+        assert loss(signs + 0.2 * jax.random.normal(jax.random.key(seed), signs.shape)) > 1e-3
+
+
+def test_barlow_counts_what_two_equal_dimensions_share():
+    column = jnp.array([1.0, -1.0, 1.0, -1.0])
+    matrix = cross_correlation(*[jnp.stack([column] * 3, axis=1)] * 2)
+    assert redundancy(matrix, 0.1) == pytest.approx(0.1 * 6, rel=1e-4)
+    assert redundancy(-matrix, 0.1) == pytest.approx(3 * 4 + 0.1 * 6, rel=1e-4)
+
+
+def test_vicregs_terms_by_hand():
+    rows = jnp.array([[1.0, 0.0, 4.0], [3.0, 0.2, 1.0], [2.0, 0.1, 7.0], [0.0, 0.3, 0.0]])
+    covariance = np.cov(np.asarray(rows, np.float64), rowvar=False)
+    spread = np.sqrt(np.diag(covariance) + 1e-4)
+    assert variance_term(rows) == pytest.approx(np.maximum(0, 1 - spread).mean(), rel=1e-5)
+    off = covariance[~np.eye(3, dtype=bool)]
+    assert covariance_term(rows) == pytest.approx(np.sum(off**2) / 3, rel=1e-5)
+
+
+def test_vicreg_of_collapsed_embeddings_is_the_variance_term_alone():
+    rows = jnp.ones((5, 4))
+    assert variance_term(rows) == pytest.approx(1 - 0.01, rel=1e-5)
+    assert covariance_term(rows) == pytest.approx(0, abs=1e-10)
+
+
+def test_vicreg_weighs_its_terms():
+    weights = {"invariance": 3.0, "variance": 5.0, "covariance": 7.0}
+    objective = vicreg(encoder(), augment=noisy, **weights, **SMALL)
+    value, _, metrics = loss_of(objective, *started(objective))
+    assert value == pytest.approx(sum(weight * float(metrics[name]) for name, weight in weights.items()), rel=1e-5)
+
+
+def test_views_that_are_the_same_cost_vicreg_no_distance():
+    objective = vicreg(encoder(), augment=plain, **SMALL)
+    assert loss_of(objective, *started(objective))[2]["invariance"] == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "said"),
+    [
+        (byol, {"momentum": 1.0}, r"byol: momentum must be in \[0, 1\), got 1.0"),
+        (byol, {"out": 0}, "byol: out must be positive, got 0"),
+        (simsiam, {"bottleneck": -1}, "simsiam: bottleneck must be positive, got -1"),
+        (barlow, {"off_diagonal": 0.0}, "barlow: off_diagonal must be positive"),
+        (vicreg, {"variance": -1.0}, "vicreg: variance must be positive"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make, setting, said):
+    with pytest.raises(ValueError, match=said):
+        make(encoder(), augment=noisy, **setting)

@@ -1,0 +1,96 @@
+"""PsCo: the tasks it makes of a batch and a queue, and their loss."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from objective_checks import BATCH, KEYS, SIZE, all_devices, check_devices, encoder, loss_of, noisy, started
+
+from metarep_jax.encoders.features import unit_rows
+from metarep_jax.pretrain import psco
+from metarep_jax.pretrain.psco import pseudo_support, pseudo_task
+
+SMALL = {"hidden": 6, "out": 4, "queue": 2 * SIZE}
+
+
+@all_devices
+def test_any_number_of_devices_computes_the_same_update(count):
+    check_devices(lambda axis: psco(encoder(axis), augment=noisy, axis_name=axis, shot=2, **SMALL), count)
+
+
+def test_keys_that_lie_in_the_queue_find_themselves():
+    queue = unit_rows(jax.random.normal(jax.random.key(0), (12, 6)))
+    found = pseudo_support(queue[jnp.array([7, 2, 11])], queue, 1, 0.05, 3)
+    assert found[:, 0].tolist() == [7, 2, 11]
+
+
+def test_a_row_of_the_queue_that_is_close_to_all_serves_few():
+    angles = jnp.deg2rad(jnp.array([-2.0, 2.0]))
+    key = jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1)
+    near = jnp.deg2rad(jnp.array([1.0, -20.0]))  # both keys are nearest to the first row
+    queue = jnp.stack([jnp.cos(near), jnp.sin(near)], -1)
+    assert jnp.argmax(key @ queue.T, axis=1).tolist() == [0, 0]
+    assert pseudo_support(key, queue, 1, 0.001, 100)[:, 0].tolist() == [1, 0]
+
+
+def test_the_loss_of_a_task_at_right_angles_has_its_closed_form():
+    way, shot = 3, 2
+    support = jnp.repeat(jnp.eye(way)[:, None], shot, axis=1)
+    loss, accuracy = pseudo_task(jnp.eye(way), support, jnp.arange(way), temperature=0.5)
+    # of six support embeddings two are at cosine 1 and four at 0; each of the two has half of what the two have
+    assert loss == pytest.approx(np.log(2 * np.exp(2) + 4) - 2, rel=1e-5)
+    assert accuracy == 1
+    _, accuracy = pseudo_task(jnp.eye(way), support, (jnp.arange(way) + 1) % way, temperature=0.5)
+    assert accuracy == 0
+
+
+def test_a_task_equals_the_written_out_definition():
+    query, support = jax.random.normal(jax.random.key(1), (4, 5)), jax.random.normal(jax.random.key(2), (4, 3, 5))
+    label = jnp.array([2, 0, 3, 1])
+    loss, _ = pseudo_task(query, support, label, temperature=0.8)
+    s = np.einsum("qd,wkd->qwk", query, support).astype(np.float64) / 0.8
+    terms = [np.log(np.exp(s[i]).sum()) - s[i, label[i]].mean() for i in range(4)]
+    assert loss == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_the_loss_is_the_tasks_and_mocos_and_the_queue_takes_the_keys():
+    objective = psco(encoder(), augment=noisy, **SMALL)
+    params, state = started(objective)
+    value, after, metrics = loss_of(objective, params, state)
+    assert value > metrics["task_loss"] > 0
+    assert not np.array_equal(after["queue"].rows[:SIZE], state["queue"].rows[:SIZE])
+    np.testing.assert_array_equal(after["queue"].rows[SIZE:], state["queue"].rows[SIZE:])
+    np.testing.assert_allclose(jnp.linalg.norm(after["queue"].rows, axis=1), 1, rtol=1e-5)
+
+
+def test_no_gradient_reaches_teacher_or_queue():
+    objective = psco(encoder(), augment=noisy, **SMALL)
+    params, state = started(objective)
+
+    def of_rest(teacher, rows):
+        queue = state["queue"]._replace(rows=rows)
+        return objective.loss(params, {**state, "teacher": teacher, "queue": queue}, BATCH, KEYS, 0)[0]
+
+    to_teacher, to_queue = jax.jit(jax.grad(of_rest, argnums=(0, 1)))(state["teacher"], state["queue"].rows)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(to_teacher))
+    assert jnp.isfinite(to_queue).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"shot": 0}, "psco: shot must be positive, got 0"),
+        ({"shot": 9, "queue": 8}, "9 shots cannot be taken from a queue of 8"),
+        ({"task_temperature": -1.0}, "psco: task_temperature must be positive"),
+        ({"momentum": -0.1}, "psco: momentum must be in"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, said):
+    with pytest.raises(ValueError, match=said):
+        psco(encoder(), augment=noisy, **setting)
+
+
+def test_a_queue_that_the_batch_does_not_divide_is_refused():
+    objective = psco(encoder(), augment=noisy, hidden=6, out=4, queue=SIZE - 1)
+    with pytest.raises(ValueError, match=f"queue of {SIZE - 1} embeddings .* batches of {SIZE}"):
+        jax.eval_shape(objective.init, jax.random.key(0), BATCH)
