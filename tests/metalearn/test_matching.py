@@ -18,26 +18,28 @@ EMPTY = {"encoder": {}}
 
 
 def answers(learner):
-    """Compiled ``(support, inputs, params) -> logits``."""
+    """``(support, inputs, params) -> logits``."""
 
     def logits(support, inputs, params=EMPTY):
         task = learner.adapt(params, EMPTY, support, jax.random.key(0), RUNNING)
         return learner.predict(params, EMPTY, task, inputs, RUNNING)["logits"]
 
-    return compiled(logits)
+    return logits
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_at_one_shot_it_is_prototypical_networks_under_the_same_distance(distance):
     given = classification(shot=1)
-    found = answers(matching(Identity(), way=3, distance=distance))(given.support, given.query.inputs)
-    prototypes = answers(prototypical(Identity(), way=3, distance=distance))(given.support, given.query.inputs)
+    found = compiled(answers(matching(Identity(), way=3, distance=distance)))(given.support, given.query.inputs)
+    prototypes = compiled(answers(prototypical(Identity(), way=3, distance=distance)))(
+        given.support, given.query.inputs
+    )
     np.testing.assert_allclose(found, jax.nn.log_softmax(prototypes), atol=1e-5)
 
 
 def test_the_label_distribution_is_the_attention_summed_by_class():
     given = classification()
-    found = answers(matching(Identity(), way=3, temperature=1.0))(given.support, given.query.inputs)
+    found = compiled(answers(matching(Identity(), way=3, temperature=1.0)))(given.support, given.query.inputs)
     support, query = np.asarray(given.support.inputs, np.float64), np.asarray(given.query.inputs, np.float64)
     lengths = np.linalg.norm(query, axis=1)[:, None] * np.linalg.norm(support, axis=1)
     attention = np.exp(query @ support.T / lengths)
@@ -51,10 +53,10 @@ def test_a_class_without_support_is_out_of_reach_and_the_gradient_stays_a_number
     given = classification()
     support = given.support._replace(inputs=given.support.inputs.at[:2].set(0.0), mask=jnp.arange(6) < 4)
     logits = answers(matching(Identity(), way=3))
-    found = logits(support, given.query.inputs)
+    found = compiled(logits)(support, given.query.inputs)
     np.testing.assert_array_equal(found[:, 2], UNREACHABLE)
     np.testing.assert_allclose(np.exp(found[:, :2]).sum(1), 1, rtol=1e-5)
-    gradient = jax.grad(lambda x: logits(support._replace(inputs=x), given.query.inputs)[:, :2].sum())
+    gradient = compiled(jax.grad(lambda x: logits(support._replace(inputs=x), given.query.inputs)[:, :2].sum()))
     assert jnp.isfinite(gradient(support.inputs)).all()
 
 
@@ -112,7 +114,7 @@ def test_with_full_context_rows_that_do_not_count_are_not_read_and_the_order_of_
     learner, given = matching(Identity(), way=3, full_context=True), classification()
     params, _ = compiled(learner.init)(jax.random.key(3), given)
     inputs, label = given.support.inputs, given.support.label
-    padded_answers = answers(learner)
+    padded_answers = compiled(answers(learner))
     logits = lambda support: padded_answers(support, given.query.inputs, params)  # noqa: E731
     wanted = logits(Examples(inputs, label, jnp.ones(6, bool)))
     padding = jnp.array([0, 2, 6])

@@ -20,7 +20,7 @@ SMALL = {"hidden": 6, "out": 4}
 
 
 @all_devices
-@pytest.mark.parametrize("make", [partial(moco, queue=2 * SIZE), moco_v3], ids=str)
+@pytest.mark.parametrize("make", [partial(moco, queue=2 * SIZE), moco_v3])
 def test_any_number_of_devices_computes_the_same_update(make, count):
     check_devices(lambda axis: make(encoder(axis), augment=noisy, axis_name=axis, **SMALL), count)
 
@@ -85,7 +85,7 @@ def test_mocos_first_loss_without_views_has_positives_of_cosine_one():
     assert after["queue"].place == SIZE
 
 
-@pytest.mark.parametrize("make", [partial(moco, queue=2 * SIZE), moco_v3], ids=str)
+@pytest.mark.parametrize("make", [partial(moco, queue=2 * SIZE), moco_v3])
 def test_no_gradient_reaches_the_teacher(make):
     objective = make(encoder(), augment=noisy, **SMALL)
     params, state = started(objective)
