@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Key, Shaped
+from jaxtyping import Array, Key, PyTree, Shaped
 
 from metarep_jax.data.augment import as_unit_float
 from metarep_jax.data.episodes import TURNS, quarter_turns, sample_episodes
@@ -92,7 +92,7 @@ def augmented_feed(feed: Feed, augment: Callable[[Array, Array], Array], support
         )
     draw_plain = feed.draw
 
-    def draw(pool: Pool, root: Key[Array, ""], step: Any, shard: Any, shards: int) -> Episode:
+    def draw(pool: PyTree, root: Key[Array, ""], step: Any, shard: Any, shards: int) -> Episode:
         episodes = draw_plain(pool, root, step, shard, shards)
         keys = shard_keys(root, VIEWS, step, feed.size, shard, shards)
         first, second = (jax.vmap(lambda key, part=part: jax.random.fold_in(key, part))(keys) for part in range(2))

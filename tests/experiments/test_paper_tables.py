@@ -343,6 +343,7 @@ def test_the_sinusoid_table_refuses_what_it_cannot_take(capsys, words, known):
     assert ended.value.code not in (0, None) and known in output.out + output.err
 
 
+@pytest.mark.slow
 def test_the_sinusoid_table_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(sinusoid, "STEPS", (0, 1))
     monkeypatch.setattr(sinusoid, "SHOWN", (0, 1))

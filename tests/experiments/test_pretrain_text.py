@@ -43,6 +43,7 @@ TRAIN = ["--pretrain.objective.name", "masked_lm", "--pretrain.train.steps", 4, 
 TRAIN += ["--pretrain.optimiser.warmup-steps", 0, "--pretrain.train.no-tensorboard"]
 
 
+@pytest.mark.slow
 def test_text_is_pretrained_on_judged_and_loaded_with_its_own_tokenizer_alone(tmp_path, capsys):
     sentences(tmp_path / "data")
     run(tmp_path, pretrain, "first", *MODEL, *TRAIN)

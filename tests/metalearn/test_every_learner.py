@@ -38,6 +38,7 @@ MORE = {  # learners under other settings
 }
 CASES = {name: (name, SETTINGS.get(name, {})) for name in LEARNERS} | MORE
 TRAINED = [case for case, (name, _) in CASES.items() if name not in BASELINES]
+QUICK = {"maml", "prototypical", "reptile", "ridge"}  # one of each kind; the others take 5 to 10 s each to compile
 READS_IN_ORDER = {"matching_full_context"}  # an LSTM over the support set
 REGRESSION = [name for name in LEARNERS if "output" in inspect.signature(LEARNERS[name]).parameters]
 REGRESSION.remove("finetune_cosine_head")  # the parameter belongs to the other kinds of fine-tuning
@@ -108,7 +109,9 @@ def close(found, wanted, rtol=1e-4, atol=1e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), found, wanted)
 
 
-@pytest.mark.parametrize("case", TRAINED)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in TRAINED]
+)
 def test_one_device_all_tasks_at_once_and_double_precision_change_no_meta_gradient(case):
     _, params, state, episodes, keys = setting(case)
     with jax.enable_x64(True):
