@@ -248,10 +248,11 @@ def command_line(name: str) -> str:
 def finish(
     run: Run, cells: dict[str, dict[str, Any]], *, figure_paths: Sequence[Path] = (), notes: Sequence[str] = ()
 ) -> None:
-    """Writes result.json and report.md, and prints the table."""
-    if not is_first():
-        return
-    result = results.make_result(
+    """``conclude`` of a run on data."""
+    conclude(
+        run.folder,
+        figure_paths=figure_paths,
+        notes=notes,
         name=run.name,
         command=command_line(f"experiments.{run.name}"),
         config=settings_of(run.config),
@@ -260,12 +261,19 @@ def finish(
         cells=cells,
         wall_clock_s=time.perf_counter() - run.started,
     )
-    results.write_result(run.folder / "result.json", result)
-    markdown.write_report(run.folder, result, list(figure_paths), list(notes))
-    console.print(tables.terminal_table(result))
+
+
+def conclude(folder: Path, *, figure_paths: Sequence[Path] = (), notes: Sequence[str] = (), **result: Any) -> None:
+    """Writes result.json and report.md, and prints the table; ``result`` goes to ``results.make_result``."""
+    if not is_first():
+        return
+    made = results.make_result(**result)
+    results.write_result(folder / "result.json", made)
+    markdown.write_report(folder, made, list(figure_paths), list(notes))
+    console.print(tables.terminal_table(made))
     for note in notes:
         console.print(f"• {note}", highlight=False)
-    console.print(f"report: {run.folder / 'report.md'}")
+    console.print(f"report: {folder / 'report.md'}")
 
 
 def parse(
@@ -284,6 +292,7 @@ __all__ = [
     "CommonConfig",
     "LearnerFlag",
     "Run",
+    "conclude",
     "console",
     "figures",
     "finish",

@@ -20,11 +20,8 @@ from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import Objective
 
 FILE = "held_out.json"
-BOUND_ROWS, BOUND_BATCH, SAMPLES = (
-    2000,
-    100,
-    50,
-)  # of the importance-weighted bound; Burda et al. 2015 take 5,000 samples
+# Of the importance-weighted bound; Burda et al. 2015 take 5,000 samples.
+BOUND_ROWS, BOUND_BATCH, SAMPLES = 2000, 100, 50
 
 
 def judge_held_out(

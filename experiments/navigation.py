@@ -20,16 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.common import command_line, console, errors_told, parse, settings_of
-from experiments.tables.cells import over_seeds
+from experiments.common import command_line, conclude, console, errors_told, parse, settings_of
 from metarep_jax.data.environments import Trajectories, environment_feed, task_of
 from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.evaluate import interval
+from metarep_jax.evaluate import interval, interval_over_seeds
 from metarep_jax.evaluate.returns import returns_by_updates
 from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.metalearn.reinforce import Estimator
-from metarep_jax.report import markdown, results, tables
+from metarep_jax.report import results
 from metarep_jax.report.figures import save_learning_curves, save_paths, save_returns
 from metarep_jax.report.labels import row_label
 from metarep_jax.report.published import published_column
@@ -182,7 +181,8 @@ def cells_of(config: NavigationConfig, policies: dict[str, list[Policy]], device
     for row, seeds in policies.items():
         returns = [judge(policy, config.seed + k) for k, policy in enumerate(seeds)]
         cells[row] = {
-            column: over_seeds([interval(found[:, k]) for found in returns]).cell() for k, column in enumerate(COLUMNS)
+            column: interval_over_seeds([interval(found[:, k]) for found in returns]).cell()
+            for k, column in enumerate(COLUMNS)
         }
     if config.reward == "distance":
         for column, value in zip(COLUMNS, PUBLISHED):
@@ -248,7 +248,10 @@ def main(config: NavigationConfig) -> None:
             cells = cells_of(config, policies, devices)
             paths = figures_of(config, policies, cells)
             rates = {row: seeds[0].rate for row, seeds in policies.items()}
-            result = results.make_result(
+            conclude(
+                config.run_folder,
+                figure_paths=paths,
+                notes=["Step sizes: " + ", ".join(f"{row_label(row)} {rate:g}" for row, rate in rates.items())],
                 name="navigation",
                 command=command_line("experiments.navigation"),
                 config={**settings_of(config), "step_sizes": rates},
@@ -258,11 +261,6 @@ def main(config: NavigationConfig) -> None:
                 cells=cells,
                 wall_clock_s=time.perf_counter() - started,
             )
-            results.write_result(config.run_folder / "result.json", result)
-            notes = ["Step sizes: " + ", ".join(f"{row_label(row)} {rate:g}" for row, rate in rates.items())]
-            markdown.write_report(config.run_folder, result, paths, notes)
-            console.print(tables.terminal_table(result))
-            console.print(f"report: {config.run_folder / 'report.md'}")
 
 
 if __name__ == "__main__":

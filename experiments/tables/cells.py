@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.tables.published import COLUMNS, published
 from metarep_jax.evaluate import Interval
-from metarep_jax.report.labels import cell_text, is_accuracy
+from metarep_jax.report.labels import cell_text, higher_is_better
 from metarep_jax.report.provenance import commit_of_code
 from metarep_jax.report.published import published_column, shortfall, standing
 from metarep_jax.report.results import Result, make_result, read_result
@@ -84,7 +84,7 @@ def stands(table: str, row: str, column: str, ours: Interval) -> str:
     if beside is None:
         return ""
     cell: Any = ours.cell()
-    higher = is_accuracy(column)
+    higher = higher_is_better(column)
     word = standing(cell, beside.cell(), higher_is_better=higher)
     return word if word != "below" else f"below by {shortfall(cell, beside.cell(), higher_is_better=higher):.2f}"
 
@@ -98,17 +98,6 @@ def cell_line(result: Result) -> str:
         beside = cell_text(cells[published_column(column)], column)
         text += f" (published {beside}: {result.config['cell']['standing']})"
     return f"{text}, {duration(result.wall_clock_s)}"
-
-
-def over_seeds(found: Sequence[Interval]) -> Interval:
-    """The mean of several seeds' means; its interval is the wider one of that over episodes and that over seeds."""
-    mean = sum(each.mean for each in found) / len(found)
-    episodes = sum((each.ci95 or 0.0) ** 2 for each in found) ** 0.5 / len(found)
-    spread = 0.0
-    if len(found) > 1:
-        variance = sum((each.mean - mean) ** 2 for each in found) / (len(found) - 1)
-        spread = 1.96 * (variance / len(found)) ** 0.5
-    return Interval(mean, max(episodes, spread), sum(each.n for each in found))
 
 
 def read_cells(table: str, folders: Iterable[Path]) -> list[Result]:

@@ -18,10 +18,10 @@ from experiments.common import CommonConfig, Run, command_line, console, read_da
 from experiments.evaluate import evaluate_model
 from experiments.metatrain import metatrain_stage
 from experiments.tables import wall_clock
-from experiments.tables.cells import cell_line, cell_result, device_name, over_seeds
+from experiments.tables.cells import cell_line, cell_result, device_name
 from experiments.tables.omniglot_methods import Plan, settings_of_training, trainings
 from metarep_jax.data import DataConfig, Splits, joined_pools
-from metarep_jax.evaluate import Interval
+from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.model import Model
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Result, read_result, write_result
@@ -109,7 +109,7 @@ def run_cell(plan: Plan, place: Place) -> Result:
         place.table,
         plan.row,
         plan.column,
-        over_seeds(found),
+        interval_over_seeds(found),
         budget=plan.budget,
         command=command_line(f"experiments.tables.{place.table}"),
         protocol=f"{splits.protocol.name}: {splits.protocol.description}",

@@ -24,10 +24,10 @@ from jaxtyping import Array, Float
 
 from experiments.common import command_line, console, errors_told, parse
 from experiments.tables import published, wall_clock
-from experiments.tables.cells import cell_line, cell_result, device_name, merged, over_seeds
+from experiments.tables.cells import cell_line, cell_result, device_name, merged
 from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.evaluate import Interval, interval
+from metarep_jax.evaluate import Interval, interval, interval_over_seeds
 from metarep_jax.metalearn import LEARNERS
 from metarep_jax.metalearn.base import squared_error
 from metarep_jax.metalearn.maml import maml
@@ -176,7 +176,7 @@ def made(config: SinusoidConfig, row: str, column: str, method: Method) -> tuple
         TABLE,
         row,
         column,
-        over_seeds(intervals),
+        interval_over_seeds(intervals),
         budget=config.budget,
         command=command_line(f"experiments.tables.{TABLE}"),
         protocol=f"{PROTOCOL}; {shot} points to adapt on, {QUERIES} to be judged on",

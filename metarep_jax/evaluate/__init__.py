@@ -2,7 +2,7 @@
 
 from metarep_jax.evaluate.few_shot import episode_accuracy, few_shot_accuracy
 from metarep_jax.evaluate.held_out import held_out, unigram
-from metarep_jax.evaluate.intervals import Interval, interval
+from metarep_jax.evaluate.intervals import Interval, interval, interval_over_seeds
 from metarep_jax.evaluate.occlusion import occlusion_maps
 from metarep_jax.evaluate.pools import feature_pool, split_examples
 from metarep_jax.evaluate.probes import linear_probe, nearest_neighbours
@@ -16,6 +16,7 @@ __all__ = [
     "few_shot_accuracy",
     "held_out",
     "interval",
+    "interval_over_seeds",
     "layer_outputs",
     "linear_cka",
     "linear_probe",

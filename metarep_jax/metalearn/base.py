@@ -1,7 +1,7 @@
 """What meta-learners share: losses, and the meta-gradient as a mean over tasks."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +111,15 @@ def meta_gradient(
         return mean_over_tasks(task_loss, chunk)(params, state, episodes, keys.example)
 
     return grads
+
+
+def refuse_meta_training(why: str, instead: str) -> Callable[..., NoReturn]:
+    """The ``meta_grad`` of a baseline, which judges an encoder: ValueError with the reason, and what to do instead."""
+
+    def meta_grad(*given: Any, **how: Any) -> NoReturn:
+        raise ValueError(f"{why} and cannot be meta-trained. {instead}")
+
+    return meta_grad
 
 
 def task_metrics(task: Any, outputs: Outputs, query: Examples, loss: Array) -> Metrics:

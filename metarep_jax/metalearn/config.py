@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import importlib
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
 from flax import linen as nn
 
+from metarep_jax.factories import call_with, named_factory
 from metarep_jax.metalearn.anil import anil, boil
 from metarep_jax.metalearn.cavia import cavia
 from metarep_jax.metalearn.finetune import finetune
@@ -141,13 +140,8 @@ def make_learner(config: LearnerConfig, encoder: nn.Module, *, way: int) -> Meta
     Raises:
       ValueError: for an unknown name, a path that does not import, or a factory that returns something else.
     """
-    factory = find_factory(config.name)
-    given = {key: value for key, value in dataclasses.asdict(config).items() if value is not None and key != "name"}
-    takes = inspect.signature(factory).parameters
-    learner = factory(encoder, way=way, **{key: value for key, value in given.items() if key in takes})
-    if not isinstance(learner, MetaLearner):
-        raise ValueError(f"{config.name} returned {type(learner).__name__}, wanted a metarep_jax.types.MetaLearner")
-    return learner
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "name"}
+    return call_with(find_factory(config.name), encoder, wanted=MetaLearner, way=way, **given)
 
 
 def adapts_encoder(name: str) -> bool:
@@ -156,14 +150,9 @@ def adapts_encoder(name: str) -> bool:
 
 
 def find_factory(name: str) -> Callable[..., Any]:
-    """The factory called ``name``, or at the dotted path ``module:attribute``."""
-    if name in LEARNERS:
-        return LEARNERS[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        known = ", ".join(sorted(LEARNERS))
-        raise ValueError(f"unknown learner {name!r}; there are: {known}; or give your own as my_module:my_learner")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"learner {name!r} cannot be loaded: {error}") from error
+    """The factory called ``name``, or at the dotted path ``module:attribute``.
+
+    Raises:
+      ValueError: for a name that is neither.
+    """
+    return named_factory(name, LEARNERS, "learner")

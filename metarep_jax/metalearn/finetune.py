@@ -1,7 +1,7 @@
 """Baselines without meta-learning: on each task's support set, train a head, or everything, or a new network."""
 
 import dataclasses
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders import encoder_variables, split_variables
 from metarep_jax.encoders.features import Whitened, unit_rows
+from metarep_jax.metalearn.base import refuse_meta_training
 from metarep_jax.metalearn.descent import MakeOptimiser, descend, make_inner_optimiser
 from metarep_jax.metalearn.network import Output, inner_steps_of, network, zero_head
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
@@ -111,13 +112,12 @@ def finetune(
         state = {**state, "encoder": task.get("averages", state["encoder"])}
         return net.query({**params, **task["fitted"]}, state, task["support"], inputs, own(ctx), mask)
 
-    def meta_grad(*given: Any, **how: Any) -> NoReturn:
-        raise ValueError(
-            f"fine-tuning ({what}) learns nothing from many tasks and cannot be meta-trained. Pretrain an encoder and "
-            "judge it with experiments.evaluate --learner, or meta-train another learner, such as maml"
-        )
-
-    return MetaLearner(init, adapt, predict, net.loss, meta_grad, test_context=Context(norm=test_norm))
+    refused = refuse_meta_training(
+        f"fine-tuning ({what}) learns nothing from many tasks",
+        "Pretrain an encoder and judge it with experiments.evaluate --learner, or meta-train another learner, such as "
+        "maml",
+    )
+    return MetaLearner(init, adapt, predict, net.loss, refused, test_context=Context(norm=test_norm))
 
 
 class CosineHead(nn.Module):

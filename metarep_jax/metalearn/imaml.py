@@ -39,7 +39,8 @@ def imaml(
       way: classes of an episode (for ``output="mean"``, target dimensions).
       inner_lr: α of the gradient descent that looks for the minimiser, on the mean support loss.
       inner_steps, test_steps: its steps in training and at test. The gradient is that of the minimiser: too few leave
-        an error that grows with the distance to it (theorem 1).
+        an error that grows with the distance to it (theorem 1), and so does a minimum at the kink of a ReLU, about
+        which descent goes to and fro; the metrics ``support_loss/…`` then do not settle.
       proximal: λ. It must outweigh the most negative curvature of the support loss, or the minimiser is none.
       test_proximal: λ at test; None: as in training. The authors' evaluation command sets it to 0.
       cg_steps: iterations of conjugate gradients for the meta-gradient, a Hessian-vector product each.

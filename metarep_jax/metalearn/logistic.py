@@ -1,6 +1,6 @@
 """Logistic regression on frozen features: the strong few-shot baseline of "a good embedding is all you need"."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.features import unit_rows
-from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only
+from metarep_jax.metalearn.base import check_labels, cross_entropy, refuse_meta_training, seen_classes_only
 from metarep_jax.metalearn.features import encode_queries, encode_support
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
@@ -51,13 +51,11 @@ def logistic_regression(
         logits = unit_rows(features) @ task["weights"] + task["bias"]
         return {"logits": seen_classes_only(logits, task["support"]), "features": features}
 
-    def meta_grad(*given: Any, **how: Any) -> NoReturn:
-        raise ValueError(
-            "logistic_regression fits features that are trained already and cannot be meta-trained; "
-            "newton_logistic is the same classifier, one class against the rest, that can be"
-        )
-
-    return MetaLearner(init, adapt, predict, cross_entropy, meta_grad, test_context=Context(norm=test_norm))
+    refused = refuse_meta_training(
+        "logistic_regression fits features that are trained already",
+        "newton_logistic is the same classifier, one class against the rest, that can be",
+    )
+    return MetaLearner(init, adapt, predict, cross_entropy, refused, test_context=Context(norm=test_norm))
 
 
 def fit_logistic(

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only, squared_error
-from metarep_jax.metalearn.norm_modes import query_forward
+from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
 from metarep_jax.types import Context, Episode, Examples, Outputs
 
 Output = Literal["logits", "mean"]  # classification with cross-entropy, or regression with squared error
@@ -55,34 +54,18 @@ def network(
         encoder_key, head_key = jax.random.split(key)
         inputs = episode.support.inputs
         body = encoder_params or encoder.init(encoder_key, inputs)
-        features = jax.eval_shape(encoder.apply, body, inputs)
-        return split_variables(
-            {"encoder": body, "head": head.init(head_key, jnp.zeros(features.shape, features.dtype))}
-        )
-
-    def features_of(weights: Any, state: Any, inputs: Array, mask: Any, running: bool) -> tuple[Array, Any]:
-        variables = {"params": weights["encoder"], "batch_stats": state["encoder"]}
-        features, moved = encoder.apply(variables, inputs, mask, running, mutable=["batch_stats"])
-        return features, moved.get("batch_stats", {})
+        return split_variables({"encoder": body, "head": head.init(head_key, blank_features(encoder, body, inputs))})
 
     def outputs_of(weights: Any, features: Array) -> Outputs:
         return {output: head.apply({"params": weights["head"]}, features), "features": features}
 
     def support_outputs(weights: Any, state: Any, support: Examples, ctx: Context) -> Outputs:
-        features, _ = features_of(weights, state, support.inputs, support.mask, ctx.norm == "running")
-        return outputs_of(weights, features)
+        return outputs_of(weights, encode_support(encoder, weights, state, support, ctx))
 
     def query_outputs(
         weights: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None
     ) -> Outputs:
-        if ctx.norm == "transductive":
-            features, moved = features_of(weights, state, inputs, mask, False)
-        else:
-            features = query_forward(
-                lambda rows, mask, running: features_of(weights, state, rows, mask, running)[0],
-                support.inputs, inputs, ctx.norm, support_mask=support.mask, query_mask=mask,
-            )  # fmt: skip
-            moved = state["encoder"]
+        features, moved = encode_queries(encoder, weights, state, support, inputs, ctx, mask)
         found = outputs_of(weights, features)
         if output == "logits":
             found["logits"] = seen_classes_only(found["logits"], support)

@@ -10,7 +10,7 @@ from metarep_jax.pretrain.checks import check_momentum, check_positive
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.simsiam import negative_cosine
-from metarep_jax.pretrain.teacher import first_teacher, follow
+from metarep_jax.pretrain.teacher import follow, with_teacher
 from metarep_jax.pretrain.views import Augment, make_views
 from metarep_jax.types import Keys, Objective
 
@@ -52,10 +52,6 @@ def byol(
     target = chain(encoder=encoder, projector=projector)
     online = chain(encoder=encoder, projector=projector, predictor=Head((hidden, out), axis_name=axis_name))
 
-    def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
-        params, state = online.init(key, batch, encoder_params)
-        return params, {**state, "teacher": first_teacher(params, "encoder", "projector")}
-
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
         del step
         views = make_views(augment, batch, keys)
@@ -65,4 +61,9 @@ def byol(
         value = (2 + 2 * negative_cosine(q1, z2)) + (2 + 2 * negative_cosine(q2, z1))
         return value, (moved, embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(init, loss, encoder_features(encoder), follow(momentum, total_steps))
+    return Objective(
+        with_teacher(online.init, "encoder", "projector"),
+        loss,
+        encoder_features(encoder),
+        follow(momentum, total_steps),
+    )

@@ -16,7 +16,7 @@ from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.queue import enqueue, first_queue
 from metarep_jax.pretrain.shuffled_norm import apply_in_groups, shuffle, unsynchronised
-from metarep_jax.pretrain.teacher import first_teacher, follow
+from metarep_jax.pretrain.teacher import follow, with_teacher
 from metarep_jax.pretrain.views import Augment, make_views
 from metarep_jax.types import Keys, Objective
 
@@ -66,9 +66,9 @@ def moco(
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         net_key, queue_key = jax.random.split(key)
-        params, state = net.init(net_key, batch, encoder_params)
+        params, state = with_teacher(net.init, "encoder", "projector")(net_key, batch, encoder_params)
         keys = first_queue(queue_key, queue, out, batch["inputs"].shape[0])
-        return params, {**state, "teacher": first_teacher(params, "encoder", "projector"), "queue": keys}
+        return params, {**state, "queue": keys}
 
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
         del step
@@ -123,10 +123,6 @@ def moco_v3(
     target = chain(encoder=encoder, projector=projector)
     online = chain(encoder=encoder, projector=projector, predictor=predictor)
 
-    def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
-        params, state = online.init(key, batch, encoder_params)
-        return params, {**state, "teacher": first_teacher(params, "encoder", "projector")}
-
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
         del step
         views = make_views(augment, batch, keys)
@@ -138,4 +134,9 @@ def moco_v3(
         metrics = jax.tree.map(lambda one, other: jnp.mean(jnp.stack([one, other])), contrast[0][1], contrast[1][1])
         return value, (moved, metrics | embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(init, loss, encoder_features(encoder), follow(momentum, total_steps))
+    return Objective(
+        with_teacher(online.init, "encoder", "projector"),
+        loss,
+        encoder_features(encoder),
+        follow(momentum, total_steps),
+    )

@@ -16,7 +16,7 @@ from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.queue import enqueue, first_queue
 from metarep_jax.pretrain.sinkhorn import sinkhorn
-from metarep_jax.pretrain.teacher import first_teacher, follow
+from metarep_jax.pretrain.teacher import follow, with_teacher
 from metarep_jax.pretrain.views import Augment, make_views
 from metarep_jax.types import Keys, Objective
 
@@ -73,9 +73,9 @@ def psco(
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         net_key, queue_key = jax.random.split(key)
-        params, state = online.init(net_key, batch, encoder_params)
+        params, state = with_teacher(online.init, "encoder", "projector")(net_key, batch, encoder_params)
         keys = first_queue(queue_key, queue, out, batch["inputs"].shape[0])
-        return params, {**state, "teacher": first_teacher(params, "encoder", "projector"), "queue": keys}
+        return params, {**state, "queue": keys}
 
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
         del step

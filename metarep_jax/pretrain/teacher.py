@@ -13,6 +13,16 @@ def first_teacher(params: Any, *names: str) -> Any:
     return {name: params[name] for name in names}
 
 
+def with_teacher(init: Callable[..., tuple[Any, Any]], *names: str) -> Callable[..., tuple[Any, Any]]:
+    """``init`` of an objective, whose state then holds the teacher of the modules of those names."""
+
+    def started(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
+        params, state = init(key, batch, encoder_params)
+        return params, {**state, "teacher": first_teacher(params, *names)}
+
+    return started
+
+
 def follow(momentum: float, total_steps: int | None = None) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """``after_update`` of an objective whose ``state["teacher"]`` follows ``params``: θ' ← m θ' + (1 − m) θ.
 

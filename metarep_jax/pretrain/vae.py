@@ -12,6 +12,7 @@ from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.decoder import make_decoder
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.pretrain.chain import encoder_features
+from metarep_jax.pretrain.checks import check_positive
 from metarep_jax.pretrain.likelihoods import bernoulli, gaussian, gaussian_kl
 from metarep_jax.pretrain.modules import trained
 from metarep_jax.types import Keys, Objective
@@ -37,9 +38,7 @@ def vae_model(
     decoder: Callable[[tuple[int, ...]], nn.Module] = make_decoder,
 ) -> VAE:
     """The model that ``vae`` trains; settings as there."""
-    for name, value in {"latent": latent, "std": std}.items():
-        if value <= 0:
-            raise ValueError(f"vae: {name} must be positive, got {value}")
+    check_positive("vae", latent=latent, std=std)
     likelihoods = {"bernoulli": bernoulli, "gaussian": lambda means, x: gaussian(means, x, std)}
     if likelihood not in likelihoods:
         raise ValueError(f"vae: unknown likelihood {likelihood!r}; there are: {', '.join(likelihoods)}")

@@ -1,14 +1,13 @@
 """Views of images, and the loss that predicts one view's code from another's."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarep_jax.data.warp import Augment
 from metarep_jax.types import Keys
 
-Augment = Callable[[Array, Array], Array]  # (keys [n], images [n, h, w, c]) -> views [n, h, w, c]
+__all__ = ["Augment", "check_crops", "make_views", "swapped_cross_entropy"]
 
 
 def make_views(

@@ -61,6 +61,11 @@ def is_accuracy(column: str) -> bool:
     return bool(_EPISODE.fullmatch(column)) or column.endswith(" classes")
 
 
+def higher_is_better(column: str) -> bool:
+    """Accuracies and returns (``1 update``, ``3 updates``) are better high; errors and times low."""
+    return is_accuracy(column) or column.endswith((" update", " updates"))
+
+
 def chance(column: str) -> float | None:
     """Accuracy in % of guessing, for a column of episodes."""
     match = _EPISODE.fullmatch(column)

@@ -14,6 +14,7 @@ from metarep_jax.report.labels import (
     cell_text,
     column_label,
     columns_of,
+    higher_is_better,
     is_accuracy,
     main_and_modes,
     row_label,
@@ -95,7 +96,7 @@ def _beside(found: Mapping[str, Cell], column: str) -> str:
     if published is None:
         return ""
     ours = found.get(column)
-    reached = ours is not None and standing(ours, published, higher_is_better=is_accuracy(column)) != "below"
+    reached = ours is not None and standing(ours, published, higher_is_better=higher_is_better(column)) != "below"
     return f"{' ✓' if reached else ''} ({cell_text(published, column)})"
 
 

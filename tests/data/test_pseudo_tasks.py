@@ -31,10 +31,10 @@ def pool():
 
 @pytest.fixture(scope="module")
 def features():
-    """The groups' rows about four corners, each a little off."""
-    corners = 10 * jnp.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    """The groups' rows about four corners, each a little off; far apart however the dimensions are scaled."""
+    corners = 10 * jnp.repeat(jnp.eye(4), 16, axis=1)
     group = np.repeat(np.arange(4), SIZES)
-    return corners[group] + 0.01 * jax.random.normal(jax.random.key(0), (len(group), 3))
+    return corners[group] + 0.01 * jax.random.normal(jax.random.key(0), (len(group), 64))
 
 
 def drawn(feed, step=0, shards=1):
@@ -91,7 +91,7 @@ def test_clusters_are_found_and_those_too_small_for_a_task_are_left_out(pool, fe
 
 
 def test_a_task_from_clusters_has_distinct_members_of_distinct_clusters(pool, features):
-    config, spec = TaskConfig(clusters=4, partitions=1), EpisodeSpec(way=3, shot=2, query=2)
+    config, spec = TaskConfig(clusters=4, partitions=3), EpisodeSpec(way=3, shot=2, query=2)
     parts = make_partitions(jax.random.key(1), pool, features, spec, config)
     episodes = drawn(cluster_tasks(parts, spec, 50))
     group = np.repeat(np.arange(4), SIZES)

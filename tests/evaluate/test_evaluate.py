@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from metarep_jax.encoders.features import compute_features, fit_whitening
-from metarep_jax.evaluate import feature_pool, interval, linear_probe, nearest_neighbours, split_examples
+from metarep_jax.evaluate import (
+    Interval,
+    feature_pool,
+    interval,
+    interval_over_seeds,
+    linear_probe,
+    nearest_neighbours,
+    split_examples,
+)
 from metarep_jax.types import Pool
 
 
@@ -19,6 +27,13 @@ def test_interval_is_1_96_standard_errors():
     assert interval([3.0]).ci95 is None
     with pytest.raises(ValueError, match="at least one"):
         interval([])
+
+
+def test_seeds_are_averaged_with_the_wider_of_the_intervals_over_episodes_and_of_student():
+    alike = interval_over_seeds([Interval(90.0, 0.3, 100), Interval(90.0, 0.4, 100)])
+    np.testing.assert_allclose([alike.mean, alike.ci95, alike.n], [90.0, 0.25, 200])
+    apart = interval_over_seeds([Interval(mean, 0.3, 100) for mean in (88.0, 90.0, 92.0)])
+    np.testing.assert_allclose([apart.mean, apart.ci95], [90.0, 4.3027 * 2 / 3**0.5], rtol=1e-4)
 
 
 @pytest.mark.parametrize(("power", "exponent"), [(0.5, 0.0), (0.25, 0.5), (0.0, 1.0)])

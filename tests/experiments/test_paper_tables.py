@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.tables import grid, omniglot_methods, omniglot_supervised, sinusoid, wall_clock
-from experiments.tables.cells import best_of, cell_result, merged, over_seeds, read_cells
+from experiments.tables.cells import best_of, cell_result, merged, read_cells
 from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, MORE, plan, settings_of_training, trainings
 from experiments.tables.published import ROWS, published
 from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
@@ -140,13 +140,6 @@ def test_a_cell_says_how_it_stands_to_what_was_published():
     assert details["prototypical20w1s"]["standing"] == "below by 0.40"
     assert details["maml20w1s"]["standing"] == "above" and details["maml5w1s"]["standing"] == "within"
     assert "standing" not in CELLS[-1].config["cell"]
-
-
-def test_seeds_are_averaged_with_the_wider_of_two_intervals():
-    alike = over_seeds([Interval(90.0, 0.3, 100), Interval(90.0, 0.4, 100)])
-    np.testing.assert_allclose([alike.mean, alike.ci95, alike.n], [90.0, 0.25, 200])
-    apart = over_seeds([Interval(88.0, 0.3, 100), Interval(92.0, 0.3, 100)])
-    np.testing.assert_allclose([apart.mean, apart.ci95], [90.0, 1.96 * 8**0.5 / 2**0.5])
 
 
 def test_merge_keeps_cells_and_writes_the_table_without_any_data(tmp_path, capsys):

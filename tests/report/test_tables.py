@@ -148,3 +148,10 @@ def test_the_report_links_figures_relative_to_itself_and_names_its_origin(tmp_pa
     assert "](figures/views.png)" in text and text.index("bars.png") < text.index("views.png")
     assert "- Pretraining helps." in text and "python -m trial" in text and "seeds: 3" in text
     assert str(tmp_path) not in text
+
+
+def test_returns_are_best_when_high():
+    cells = {"maml": {"1 update": cell(-12.0, 0.5), "1 update_published": cell(-11.68, None, 1)}}
+    assert "✓" in markdown_table(cells)
+    cells["maml"]["1 update"] = cell(-14.0, 0.5)
+    assert "✓" not in markdown_table(cells)
