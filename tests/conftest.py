@@ -1,8 +1,12 @@
-"""What all tests share: eight CPU devices, checked shapes, and compiled functions kept between runs."""
+"""What all tests share: eight CPU devices, checked shapes, and functions compiled quickly and kept between runs."""
 
 import os
 from functools import partial
 from pathlib import Path
+
+# Tests compile much and compute little: what unoptimised code takes longer to run is less than it is sooner there.
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import jax
 from jaxtyping import install_import_hook

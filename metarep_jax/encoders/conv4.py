@@ -17,6 +17,7 @@ class Conv4(nn.Module):
     ``downsample`` "stride" gives the convolutions stride 2 (MAML's Omniglot code; 28 pixels become 2); "pool" ends
     each block in a 2×2 max-pool (Vinyals et al. 2016; Prototypical Networks; 28 pixels become 1). ``readout``
     "flatten" keeps all positions of the last block as features, "mean" averages them.
+    Raises ValueError for an unknown setting, and for images under 16 pixels a side with "pool".
     Source: Finn et al. 2017, https://arxiv.org/abs/1703.03400, section 5.2.
     """
 
@@ -40,6 +41,8 @@ class Conv4(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"Conv4: unknown {name} {value!r}; there are: {', '.join(known)}")
+        if self.downsample == "pool" and min(x.shape[1:3]) < 16:
+            raise ValueError(f"Conv4: four max-pools need 16 pixels a side; given {x.shape[1]}×{x.shape[2]}")
         stride = 2 if self.downsample == "stride" else 1
         x = as_image_float(x, self.mean, self.std, self.dtype)
         activate: Callable[[Array], Array] | None = None

@@ -33,6 +33,12 @@ def keep_layer(module: nn.Module, name: str, output: Callable[[], Any]) -> None:
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """2×2 max-pooling with stride 2; an odd last row or column is dropped. Equal maxima share the gradient."""
+    """2×2 max-pooling with stride 2; an odd last row or column is dropped. The first of equal maxima has the gradient.
+
+    By selection and not by ``jnp.max``, whose derivative divides by the number of entries equal to the maximum: none
+    is where the compiler recomputes them with another rounding, and the gradient is then not a number.
+    """
     n, h, w, c = x.shape
-    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+    x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
+    x = jnp.where(x[..., 0, :] >= x[..., 1, :], x[..., 0, :], x[..., 1, :])
+    return jnp.where(x[:, :, 0] >= x[:, :, 1], x[:, :, 0], x[:, :, 1])

@@ -38,7 +38,7 @@ def test_parameters_have_the_same_names_whatever_the_lowering(name):
 )
 def test_both_lowerings_are_one_function_up_to_second_derivatives(settings):
     with jax.enable_x64(True):
-        x = IMAGES.astype(jnp.float64)[:, ::2, ::2]
+        x = IMAGES.astype(jnp.float64)[:, :16, :16]
         mask = jnp.arange(8) < 6
         made = [Conv4(width=20, dtype=jnp.float64, conv=conv, **settings) for conv in ("patches", "lax")]
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), jax.jit(made[0].init)(jax.random.key(1), x))
@@ -75,3 +75,8 @@ def test_synchronised_statistics_make_a_sharded_batch_one_batch():
 def test_an_unknown_setting_lists_those_that_exist(setting):
     with pytest.raises(ValueError, match=f"unknown {setting} 'none'; there are: "):
         Conv4(**{setting: "none"}).init(jax.random.key(0), IMAGES)
+
+
+def test_images_that_four_pools_would_leave_empty_are_refused():
+    with pytest.raises(ValueError, match="four max-pools need 16 pixels a side; given 14×28"):
+        jax.eval_shape(Conv4(downsample="pool").init, jax.random.key(0), IMAGES[:, ::2])

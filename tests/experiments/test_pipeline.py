@@ -44,6 +44,7 @@ def flags(image_folder, run_folder, **changed):
         "pretrain.epochs": 1,
         "pretrain.train.batch-size": 16,
         "meta.learner.inner-steps": 1,
+        "meta.learner.test-steps": 1,
         "meta.episode.way": 2,
         "meta.episode.query": 1,
         "meta.train.steps": 2,
