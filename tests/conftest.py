@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 # Tests compile much and compute little: what unoptimised code takes longer to run is less than it is sooner there.
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false " + os.environ.get(
+    "XLA_FLAGS", ""
+)
 
 import jax
 from jaxtyping import install_import_hook
