@@ -195,6 +195,10 @@ FULL = {row: (Length(60_000, 32, 1), Length(60_000, 16, 5)) for row in ("maml", 
     "maml_pp": (Length(75_000, 8, 5), Length(75_000, 8, 5)),
     "imaml": (Length(20_000, 32, 16), Length(20_000, 16, 25)),
 }
+# Of the outer Adam in the short budget, after a warm-up of so many steps; the papers' 1e-3 is slow. MAML, 5-way 1-shot,
+# after 1,200 steps: 90.7, 93.1 and 94.1 at 1e-3, 5e-3 and 1.5e-2; with shifts 93.9 at 5e-3.
+RATES = dict.fromkeys(("maml", "first_order_maml", "anil", "boil"), 1.5e-2) | {"meta_sgd": 5e-3}
+WARMUP = 50
 NAMES = {"first_order_maml": "maml"}  # of the learner, where it is not the row's
 
 
@@ -216,7 +220,9 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         multi_step_updates=length.steps // 15 if row == "maml_pp" else None,
     )
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"
-    optimiser = OptimiserConfig(name="adam", learning_rate=1e-3, schedule=schedule)
+    outer, augment = (RATES.get(row, 1e-3), "shift") if budget == "short" else (1e-3, "none")
+    warmup = WARMUP if outer > 1e-3 else 0
+    optimiser = OptimiserConfig(name="adam", learning_rate=outer, schedule=schedule, warmup_steps=warmup)
     episode = EpisodeSpec(way, shot, shot)  # K queries a class in training and at test, as the original code has it
     support, query = PASSES[row](steps)
     images = way * shot
@@ -227,12 +233,12 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         budget,
         "maml",
         EncoderConfig(name="conv4", width=64, readout="mean"),
-        _settings(learner, episode, optimiser, length),
+        dataclasses.replace(_settings(learner, episode, optimiser, length), augment=augment),
         episode,
         episodes=2000,
         training=f"{row}/{column}",
         validate_on=episode,
-        note=f"{less}{rate}{_shorter(length, paper)}",
+        note=f"{less}{rate}{_shorter(length, paper)}{_helped(outer, augment)}",
         train_gflop=length.tasks * images * (support + query) * FORWARD_GFLOP,
         test_gflop=images * (3 * test_steps + 1) * FORWARD_GFLOP,
     )
@@ -253,6 +259,12 @@ def _rule(row: str, way: int, budget: Budget, steps: int) -> tuple[float | None,
     same = "" if alpha == way * paper else f", a fifth of the paper's {paper} on the sum"
     same = same or f", the paper's {paper} on the sum"
     return alpha, 3 if steps == 1 else steps, f"α = {alpha} on the mean loss{same}"
+
+
+def _helped(rate: float, augment: str) -> str:
+    """What helps a short training, and no paper had."""
+    faster = f", Adam's rate {rate:g} for 0.001" if rate > 1e-3 else ""
+    return faster + (", training images shifted by whole pixels" if augment == "shift" else "")
 
 
 def _shorter(length: Length, paper: Length) -> str:
@@ -321,15 +333,12 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     episode = EpisodeSpec(method.way, shot, 5)
     test = EpisodeSpec(way, shot, 15)
     rate, augment = (1e-3, "none") if budget == "full" else (method.short_rate, method.short_augment)
-    warmup = 0 if rate == 1e-3 else 50
+    warmup = WARMUP if rate > 1e-3 else 0
     optimiser = OptimiserConfig(name="adam", learning_rate=rate, schedule=method.schedule, warmup_steps=warmup)
     classes = ", on training and validation classes" if method.with_validation else ""
     shape = "pooling" if pooled else "stride 2 instead of pooling"
     note = f"one training run of {method.way}-way {shot}-shot tasks for 5- and 20-way{classes}; {shape}"
-    if rate != 1e-3:
-        note += f"; Adam's rate {rate} for 0.001"
-    if augment != "none":
-        note += f"; training images under the augmentation {augment}"
+    note += _helped(rate, augment)
     cached = method.protocol == "vinyals"  # running statistics: the features of the test images are computed once
     return Plan(
         row,

@@ -1,12 +1,12 @@
 """The table of sinusoid regression: mean squared error after one step on 5 or 10 points, and a figure.
 
-    python -m experiments.tables.sinusoid                        # about two minutes on 2 CPU cores
+    python -m experiments.tables.sinusoid                        # about two minutes on a CPU
     python -m experiments.tables.sinusoid --budget full          # the papers' numbers of steps
     python -m experiments.tables.sinusoid --methods maml cavia ridge
 
-Rows: MAML, first-order MAML, Meta-SGD; beside them ``pretrained``, one network trained on all tasks at once and then
-fine-tuned at the rate that suits it best, and ``oracle``, a network that is told amplitude and phase. A learner is
-trained and judged with the same number of points. To keep a run's result and figure:
+Rows: MAML, first-order MAML, Meta-SGD; beside them ``pretrained_on_all_tasks``, one network trained on all tasks at
+once and then fine-tuned at the rate that suits it best, and ``oracle``, a network that is told amplitude and phase. A
+learner is trained and judged with the same number of points. To keep a run's result and figure:
 
     python -m experiments.publish runs/tables/sinusoid/full sinusoid --figures adaptation
 """
@@ -78,7 +78,7 @@ def methods(names: tuple[str, ...]) -> dict[str, Method]:
             4,
             "α learned from 0.005–0.1",
         ),
-        "pretrained": Method(
+        "pretrained_on_all_tasks": Method(
             plain(inner_steps=0), usual, 25, "one network for all tasks, fine-tuned", by_shot=False, rates=RATES
         ),
         "oracle": Method(
@@ -105,7 +105,7 @@ class SinusoidConfig:
 
     budget: Literal["trial", "short", "full"] = "short"
     """short: about two minutes. full: the papers' numbers of steps. trial: a few steps, to see that all works."""
-    methods: tuple[str, ...] = ("maml", "first_order_maml", "meta_sgd", "pretrained", "oracle")
+    methods: tuple[str, ...] = ("maml", "first_order_maml", "meta_sgd", "pretrained_on_all_tasks", "oracle")
     """Rows; besides these, any learner of metarep_jax.metalearn.LEARNERS that takes regression."""
     columns: tuple[str, ...] = tuple(SHOTS)
     """Columns: 5shot, 10shot."""
@@ -276,7 +276,7 @@ def draw(
     x = jnp.linspace(*INPUT, 200)[:, None]
     sinusoid = sample_sinusoid(jax.random.split(key, 3)[0])  # as sample_task does
     fits = []
-    for row, title in (("maml", "MAML"), ("pretrained", "Pretrained on all tasks"), ("oracle", "Oracle")):
+    for row, title in (("maml", "MAML"), ("pretrained_on_all_tasks", "Pretrained on all tasks"), ("oracle", "Oracle")):
         if (row, column) not in models:
             continue
         model, told = models[row, column], row == "oracle"

@@ -20,16 +20,13 @@ def is_published(column: str) -> bool:
 
 
 def shortfall(ours: Cell, published: Cell, *, higher_is_better: bool) -> float:
-    """By how much our mean misses the published interval; 0 within it or beyond it.
-
-    Where nothing but a mean was published, our own interval stands in.
-    """
-    return max(_behind(ours, published, higher_is_better) - _margin(ours, published), 0.0)
+    """By how much our mean misses the published interval (or mean, where that is all); 0 within it or beyond it."""
+    return max(_behind(ours, published, higher_is_better) - _margin(published), 0.0)
 
 
 def standing(ours: Cell, published: Cell, *, higher_is_better: bool) -> Standing:
-    """Whether our mean lies within the published interval (or ours, see ``shortfall``), above (better) or below."""
-    behind, margin = _behind(ours, published, higher_is_better), _margin(ours, published)
+    """Whether our mean lies within the published interval (or is that mean), above (better) or below."""
+    behind, margin = _behind(ours, published, higher_is_better), _margin(published)
     return "below" if behind > margin else "above" if behind < -margin else "within"
 
 
@@ -37,6 +34,5 @@ def _behind(ours: Cell, published: Cell, higher_is_better: bool) -> float:
     return (published["mean"] - ours["mean"]) * (1 if higher_is_better else -1)
 
 
-def _margin(ours: Cell, published: Cell) -> float:
-    interval = published["ci95"] if published["ci95"] is not None else ours["ci95"]
-    return (interval or 0.0) + ROUNDING
+def _margin(published: Cell) -> float:
+    return (published["ci95"] or 0.0) + ROUNDING

@@ -19,7 +19,7 @@ from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.report.results import read_result, write_result
-from metarep_jax.train import FitConfig, Terminated, read_lines
+from metarep_jax.train import FitConfig, OptimiserConfig, Terminated, read_lines
 from metarep_jax.types import EpisodeSpec
 
 TABLE = "omniglot_supervised"
@@ -136,8 +136,8 @@ def test_a_training_run_that_cells_share_counts_once():
 
 def test_a_cell_says_how_it_stands_to_what_was_published():
     details = {c.config["row"] + c.config["column"]: c.config["cell"] for c in CELLS[:4]}
-    assert details["prototypical5w1s"]["standing"] == "within"  # 98.7 ± 0.2 against 98.8
-    assert details["prototypical20w1s"]["standing"] == "below by 0.40"
+    assert details["prototypical5w1s"]["standing"] == "below by 0.10"  # 98.7 ± 0.2 against 98.8
+    assert details["prototypical20w1s"]["standing"] == "below by 0.60"
     assert details["maml20w1s"]["standing"] == "above" and details["maml5w1s"]["standing"] == "within"
     assert "standing" not in CELLS[-1].config["cell"]
 
@@ -210,8 +210,9 @@ def tiny(steps=40):
         tensorboard=False, progress=False,
     )  # fmt: skip
     meta = dataclasses.replace(
-        made.meta, learner=LearnerConfig(name="maml", inner_lr=0.1), episode=episode, train=fit, validation_episodes=4
-    )
+        made.meta, learner=LearnerConfig(name="maml", inner_lr=0.1), episode=episode, train=fit, validation_episodes=4,
+        augment="none", optimiser=OptimiserConfig(name="adam", learning_rate=1e-3),
+    )  # fmt: skip
     return dataclasses.replace(
         made, encoder=EncoderConfig(name="mlp", width=4), meta=meta, test=episode, validate_on=episode, episodes=6,
         training="maml/tiny",

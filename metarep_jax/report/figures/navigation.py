@@ -19,6 +19,8 @@ PANEL = 1.75  # inches, the side of a panel of paths
 def save_returns(path: Path | str, cells: Cells) -> None:
     """Writes a line a row over the columns ``0 updates`` …, with 95% intervals; published numbers as hollow marks.
 
+    The axis covers the means; wider intervals run out of it.
+
     Args:
       path: of the PNG.
       cells: of a result.
@@ -42,12 +44,14 @@ def save_returns(path: Path | str, cells: Cells) -> None:
                 values = [found[published_column(columns[i])]["mean"] for i in there]
                 axes.plot(there, values, "D", mfc="white", mec=PALETTE[k], markersize=5, zorder=3)
                 look = {"textcoords": "offset points", "fontsize": 7.5, "color": PALETTE[k]}
-                axes.annotate("published", (there[0], values[0]), (6, 5), **look)
+                axes.annotate("published", (there[-1], values[-1]), (0, 7), ha="center", **look)
+        means = [found[column]["mean"] for found in cells.values() for column in found]
+        margin = 0.08 * (max(means) - min(means) or 1.0)
+        axes.set_ylim(min(means) - margin, max(means) + 2 * margin)
         _name_ends(axes, ends, len(columns) - 1)
 
 
 def _name_ends(axes: Any, ends: list[tuple[str, float, str]], last: int) -> None:
-    axes.autoscale_view()
     scale = axes.transData + axes.transAxes.inverted()
     heights = spread([float(scale.transform((last, value))[1]) for _, value, _ in ends], 0.08, 0.03, 0.97)
     for (name, value, colour), height in zip(ends, heights):

@@ -47,7 +47,8 @@ def save_regression(
                 axes.plot(x, fit.predictions[steps], color=colour, linewidth=1.6, label=_named(steps))
             axes.plot(*points.T, "o", color=INK, markersize=5, label="given")
             axes.set(ylim=(low, high), xlabel="x")
-            axes.legend(frameon=False, fontsize=7, loc="upper left", labelcolor=INK)
+        found = {name: line for axes in panels for line, name in zip(*axes.get_legend_handles_labels())}
+        figure.legend(found.values(), found, loc="outside upper left", ncols=len(found), frameon=False, fontsize=8)
         _errors(last, errors)
 
 
@@ -63,7 +64,7 @@ def _errors(axes: Any, errors: Mapping[str, Mapping[int, float]]) -> None:
         marker, style = ("o", "-") if len(found) > 1 else ("", (0, (2, 2)))
         label = printable(row_label(row))
         axes.plot(steps, values, color=colour, marker=marker, markersize=3, linestyle=style, label=label)
-    axes.legend(frameon=False, fontsize=7, labelcolor=QUIET)
+    axes.legend(frameon=False, fontsize=7, labelcolor=QUIET, loc="center right")
 
 
 def _named(steps: int) -> str:
