@@ -64,7 +64,7 @@ class NavigationConfig:
     trajectories: int = 20
     """Episodes that are collected in training for each update, and after it."""
     inner_lr: float = 0.5
-    """MAML's step size; half of it after the first update."""
+    """MAML's first step size."""
     estimator: Estimator = "surrogate"
     """How MAML's meta-gradient sees the update: metarep_jax.metalearn.reinforce.policy_loss."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-2, schedule="cosine")
@@ -73,7 +73,8 @@ class NavigationConfig:
     seeds: int = 3
     """Training runs of each, of seeds seed to seed+N-1."""
     rates: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-    """Step sizes that are tried for the pretrained and the random policy."""
+    """Step sizes that are tried: for the first update of the pretrained and the random policy, and for every policy's
+    later ones, among them none."""
     goals: int = 100
     """Goals of the test. Step sizes are chosen on 20 others."""
     test_trajectories: int = 40
@@ -96,27 +97,32 @@ class NavigationConfig:
 
 
 class Policy(NamedTuple):
-    """An initial policy, and the step size at which it adapts."""
+    """An initial policy, and the step sizes of its first and its later updates."""
 
     params: Any
     state: Any
     rate: float
+    later: float
 
 
 Judge = Callable[[Policy, int], np.ndarray]
 
 
-def learner_of(config: NavigationConfig, rate: float | Array, inner_steps: int = 1) -> MetaLearner:
+def learner_of(
+    config: NavigationConfig, rate: float | Array, later: float | Array | None = None, inner_steps: int = 1
+) -> MetaLearner:
     """MAML's policy gradient; with 0 inner steps, a policy for all goals at once."""
     environment = navigation(reward=config.reward)
-    return policy_gradient(ENCODER, environment, inner_lr=rate, inner_steps=inner_steps, estimator=config.estimator)
+    return policy_gradient(
+        ENCODER, environment, inner_lr=rate, later_lr=later, inner_steps=inner_steps, estimator=config.estimator
+    )
 
 
 def trained(config: NavigationConfig, name: str, inner_steps: int, seed: int, devices: list) -> tuple[Any, Any]:
     """Parameters and state after training; taken from checkpoints where an earlier run made them."""
     spec = EpisodeSpec(way=1, shot=config.trajectories, query=config.trajectories)
     fitted = fit(
-        meta_learning(learner_of(config, config.inner_lr, inner_steps), spec),
+        meta_learning(learner_of(config, config.inner_lr, inner_steps=inner_steps), spec),
         environment_feed(navigation(reward=config.reward), spec, config.train.batch_size),
         optimiser=config.optimiser,
         config=config.train,
@@ -138,26 +144,37 @@ def untrained(config: NavigationConfig, seed: int) -> tuple[Any, Any]:
 def judge_on(config: NavigationConfig, stream: int, goals: int, devices: list) -> Judge:
     """``(policy, seed) -> returns [goals, updates + 1]``: on so many goals of the stream, other ones for each seed."""
 
-    def one(key: Array, params: Any, state: Any, rate: Array) -> Array:
+    def one(key: Array, params: Any, state: Any, rate: Array, later: Array) -> Array:
         environment = navigation(reward=config.reward)
         return returns_by_updates(
-            learner_of(config, rate), params, state, environment, key,
+            learner_of(config, rate, later), params, state, environment, key,
             updates=UPDATES, trajectories=config.test_trajectories,
         )  # fmt: skip
 
     def judge(policy: Policy, seed: int) -> np.ndarray:
         keys = jax.random.split(jax.random.fold_in(key_of(config, stream), seed), goals)
-        return np.asarray(map_over_keys(one, keys, *policy[:2], jnp.float32(policy.rate), devices=devices))
+        rates = jnp.float32(policy.rate), jnp.float32(policy.later)
+        return np.asarray(map_over_keys(one, keys, policy.params, policy.state, *rates, devices=devices))
 
     return judge
 
 
-def best_rate(judge: Judge, rates: tuple[float, ...], params: Any, state: Any, row: str) -> float:
-    """The step size with the highest return, on average after 1, 2 and 3 updates."""
-    found = {rate: float(judge(Policy(params, state, rate), 0)[:, 1:].mean()) for rate in rates}
-    told = ", ".join(f"{rate:g}: {value:.1f}" for rate, value in found.items())
-    console.print(f"return of {row} by step size: {told}", highlight=False)
-    return max(rates, key=lambda rate: found[rate] if np.isfinite(found[rate]) else -np.inf)
+def best_policy(judge: Judge, policies: list[Policy], columns: slice, told: str) -> Policy:
+    """The one of the highest mean return after the updates of ``columns``; prints all, named by their step sizes."""
+    found = [float(judge(policy, 0)[:, columns].mean()) for policy in policies]
+    each = ", ".join(f"{policy.rate:g}, {policy.later:g}: {value:.1f}" for policy, value in zip(policies, found))
+    console.print(f"{told} by step sizes: {each}", highlight=False)
+    return policies[int(np.argmax(np.nan_to_num(found, nan=-np.inf)))]
+
+
+def step_sizes(config: NavigationConfig, judge: Judge, params: Any, state: Any, row: str) -> tuple[float, float]:
+    """Step sizes of the first update (MAML's is its training's) and of later ones, by returns on goals of their own."""
+    rate = config.inner_lr
+    if row != "maml":
+        tried = [Policy(params, state, rate, 0.0) for rate in config.rates]
+        rate = best_policy(judge, tried, slice(1, 2), f"{row}: return after 1 update").rate
+    tried = [Policy(params, state, rate, later) for later in (0.0, *config.rates)]
+    return rate, best_policy(judge, tried, slice(2, None), f"{row}: mean return after 2 and 3 updates").later
 
 
 def policies_of(config: NavigationConfig, devices: list) -> dict[str, list[Policy]]:
@@ -168,11 +185,8 @@ def policies_of(config: NavigationConfig, devices: list) -> dict[str, list[Polic
         weights["maml"].append(trained(config, "maml", 1, seed, devices))
         weights["pretrained_on_all_goals"].append(trained(config, "pretrained", 0, seed, devices))
         weights["random_weights"].append(untrained(config, seed))
-    rates = {"maml": config.inner_lr}
-    for row in ("pretrained_on_all_goals", "random_weights"):
-        params, state = weights[row][0]
-        rates[row] = best_rate(judge, config.rates, params, state, row)
-    return {row: [Policy(params, state, rates[row]) for params, state in found] for row, found in weights.items()}
+    rates = {row: step_sizes(config, judge, *found[0], row) for row, found in weights.items()}
+    return {row: [Policy(params, state, *rates[row]) for params, state in found] for row, found in weights.items()}
 
 
 def cells_of(config: NavigationConfig, policies: dict[str, list[Policy]], devices: list) -> results.Cells:
@@ -247,11 +261,14 @@ def main(config: NavigationConfig) -> None:
             policies = policies_of(config, devices)
             cells = cells_of(config, policies, devices)
             paths = figures_of(config, policies, cells)
-            rates = {row: seeds[0].rate for row, seeds in policies.items()}
+            rates = {row: [seeds[0].rate, seeds[0].later] for row, seeds in policies.items()}
             conclude(
                 config.run_folder,
                 figure_paths=paths,
-                notes=["Step sizes: " + ", ".join(f"{row_label(row)} {rate:g}" for row, rate in rates.items())],
+                notes=[
+                    "Step sizes of the first and of later updates: "
+                    + ", ".join(f"{row_label(row)} {rate:g} and {later:g}" for row, (rate, later) in rates.items())
+                ],
                 name="navigation",
                 command=command_line("experiments.navigation"),
                 config={**settings_of(config), "step_sizes": rates},

@@ -37,14 +37,15 @@ def save_returns(path: Path | str, cells: Cells) -> None:
             means = [found[column]["mean"] for column in columns]
             margins = [found[column]["ci95"] or 0.0 for column in columns]
             look = {"color": PALETTE[k], "linewidth": 1.8, "marker": "o", "markersize": 4}
-            axes.errorbar(range(len(columns)), means, yerr=margins, capsize=3, **look)
+            places = np.arange(len(columns)) + 0.05 * (k - (len(cells) - 1) / 2)  # intervals side by side
+            axes.errorbar(places, means, yerr=margins, capsize=2, elinewidth=0.9, **look)
             ends.append((row_label(row), means[-1], PALETTE[k]))
             there = [i for i, column in enumerate(columns) if published_column(column) in found]
             if there:
                 values = [found[published_column(columns[i])]["mean"] for i in there]
                 axes.plot(there, values, "D", mfc="white", mec=PALETTE[k], markersize=5, zorder=3)
                 look = {"textcoords": "offset points", "fontsize": 7.5, "color": PALETTE[k]}
-                axes.annotate("published", (there[-1], values[-1]), (0, 7), ha="center", **look)
+                axes.annotate("published", (there[-1], values[-1]), (-6, 6), ha="right", **look)
         means = [found[column]["mean"] for found in cells.values() for column in found]
         margin = 0.08 * (max(means) - min(means) or 1.0)
         axes.set_ylim(min(means) - margin, max(means) + 2 * margin)
