@@ -167,13 +167,13 @@ def best_policy(judge: Judge, policies: list[Policy], columns: slice, told: str)
     return policies[int(np.argmax(np.nan_to_num(found, nan=-np.inf)))]
 
 
-def step_sizes(config: NavigationConfig, judge: Judge, params: Any, state: Any, row: str) -> tuple[float, float]:
+def step_sizes(config: NavigationConfig, judge: Judge, row: str, weights: tuple[Any, Any]) -> tuple[float, float]:
     """Step sizes of the first update (MAML's is its training's) and of later ones, by returns on goals of their own."""
     rate = config.inner_lr
     if row != "maml":
-        tried = [Policy(params, state, rate, 0.0) for rate in config.rates]
+        tried = [Policy(*weights, rate, 0.0) for rate in config.rates]
         rate = best_policy(judge, tried, slice(1, 2), f"{row}: return after 1 update").rate
-    tried = [Policy(params, state, rate, later) for later in (0.0, *config.rates)]
+    tried = [Policy(*weights, rate, later) for later in (0.0, *config.rates)]
     return rate, best_policy(judge, tried, slice(2, None), f"{row}: mean return after 2 and 3 updates").later
 
 
@@ -185,7 +185,7 @@ def policies_of(config: NavigationConfig, devices: list) -> dict[str, list[Polic
         weights["maml"].append(trained(config, "maml", 1, seed, devices))
         weights["pretrained_on_all_goals"].append(trained(config, "pretrained", 0, seed, devices))
         weights["random_weights"].append(untrained(config, seed))
-    rates = {row: step_sizes(config, judge, *found[0], row) for row, found in weights.items()}
+    rates = {row: step_sizes(config, judge, row, found[0]) for row, found in weights.items()}
     return {row: [Policy(params, state, *rates[row]) for params, state in found] for row, found in weights.items()}
 
 
