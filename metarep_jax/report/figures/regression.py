@@ -64,7 +64,7 @@ def _errors(axes: Any, errors: Mapping[str, Mapping[int, float]]) -> None:
         marker, style = ("o", "-") if len(found) > 1 else ("", (0, (2, 2)))
         label = printable(row_label(row))
         axes.plot(steps, values, color=colour, marker=marker, markersize=3, linestyle=style, label=label)
-    axes.legend(frameon=False, fontsize=7, labelcolor=QUIET, loc="center right")
+    axes.legend(frameon=False, fontsize=7, labelcolor=QUIET, loc="center right", bbox_to_anchor=(1, 0.32))
 
 
 def _named(steps: int) -> str:
