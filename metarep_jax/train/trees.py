@@ -70,4 +70,10 @@ def first_process_only(ocp: Any) -> Any:
 
 
 def _checkpointer(ocp: Any) -> Any:
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=first_process_only(ocp))
+    who = first_process_only(ocp)  # told to each part, since each waits for the processes that it knows of
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=who),
+        arrays=ocp.StandardCheckpointHandler(multiprocessing_options=who),
+        meta=ocp.JsonCheckpointHandler(multiprocessing_options=who),
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=who)

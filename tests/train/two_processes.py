@@ -9,6 +9,7 @@ import numpy as np
 import tiny
 
 from metarep_jax.train import start_processes
+from metarep_jax.train.trees import load_tree, save_tree
 
 CONFIG = dataclasses.replace(tiny.CONFIG, steps=60, accumulate=1)
 
@@ -21,6 +22,9 @@ def main(port, count, index, folder):
     for one, other in zip(jax.tree.leaves(fitted.params), jax.tree.leaves(again.params), strict=True):
         np.testing.assert_array_equal(one, other)
     assert (fitted.step, len(jax.devices()), jax.process_count()) == (again.step, 4, count)
+    if index == 0:  # as a run's model is: by the first process alone, while the others go their way
+        save_tree(Path(f"{folder}.model"), fitted.params)
+        jax.tree.map(np.testing.assert_array_equal, load_tree(Path(f"{folder}.model")), fitted.params)
     np.savez(Path(f"{folder}.{index}.npz"), *map(np.asarray, jax.tree.leaves((fitted.params, fitted.state))))
 
 
