@@ -24,6 +24,7 @@ COLUMNS = published.COLUMNS["omniglot_supervised"]
 
 TRIAL_STEPS, TRIAL_EPISODES = 4, 8  # of "trial": every cell from end to end, to see that it works
 VALIDATIONS = 5  # of a training run
+PAPERS_RATE, WARMUP = 1e-3, 50  # of the outer Adam; steps that warm up a higher rate
 FORWARD_GFLOP = 5.3e-3  # matrix products of an image's pass through Conv4-64 of stride 2, 28×28
 POOLED = 3.7  # times that with pooling, whose convolutions have stride 1
 CPU_GFLOPS = 150.0  # measured on two cores of an EPYC; the estimates of minutes are for such a machine
@@ -109,7 +110,7 @@ def _trial(made: Plan) -> Plan:
 
 
 def _settings(
-    learner: LearnerConfig, episode: EpisodeSpec, optimiser: OptimiserConfig, length: Length
+    learner: LearnerConfig, episode: EpisodeSpec, optimiser: OptimiserConfig, length: Length, augment: str = "none"
 ) -> MetatrainSettings:
     """The training's settings; what is shown while it runs is left to the caller."""
     every = max(length.steps // VALIDATIONS, 1)
@@ -121,7 +122,13 @@ def _settings(
         checkpoint_every=max(min(every, 1000), 1),
         tensorboard=False,
     )
-    return MetatrainSettings(learner=learner, episode=episode, optimiser=optimiser, train=fit)
+    return MetatrainSettings(learner=learner, episode=episode, augment=augment, optimiser=optimiser, train=fit)
+
+
+def _adam(rate: float, schedule: Literal["constant", "cosine", "halving"]) -> OptimiserConfig:
+    """The outer Adam; above the papers' rate it is warmed up."""
+    warmup = WARMUP if rate > PAPERS_RATE else 0
+    return OptimiserConfig(name="adam", learning_rate=rate, schedule=schedule, warmup_steps=warmup)
 
 
 # Methods with an inner loop, MAML's protocol ------------------------------------------------------------------------
@@ -195,10 +202,9 @@ FULL = {row: (Length(60_000, 32, 1), Length(60_000, 16, 5)) for row in ("maml", 
     "maml_pp": (Length(75_000, 8, 5), Length(75_000, 8, 5)),
     "imaml": (Length(20_000, 32, 16), Length(20_000, 16, 25)),
 }
-# Of the outer Adam in the short budget, after a warm-up of so many steps; the papers' 1e-3 is slow. MAML, 5-way 1-shot,
-# after 1,200 steps: 90.7, 93.1 and 94.1 at 1e-3, 5e-3 and 1.5e-2; with shifts 93.9 at 5e-3.
+# Of the outer Adam in the short budget, where the papers' is slow. MAML, 5-way 1-shot, after 1,200 steps: 90.7, 93.1
+# and 94.1 at 1e-3, 5e-3 and 1.5e-2; with shifts 93.9 at 5e-3.
 RATES = dict.fromkeys(("maml", "first_order_maml", "anil", "boil"), 1.5e-2) | {"meta_sgd": 5e-3}
-WARMUP = 50
 NAMES = {"first_order_maml": "maml"}  # of the learner, where it is not the row's
 
 
@@ -220,9 +226,7 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         multi_step_updates=length.steps // 15 if row == "maml_pp" else None,
     )
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"
-    outer, augment = (RATES.get(row, 1e-3), "shift") if budget == "short" else (1e-3, "none")
-    warmup = WARMUP if outer > 1e-3 else 0
-    optimiser = OptimiserConfig(name="adam", learning_rate=outer, schedule=schedule, warmup_steps=warmup)
+    outer, augment = (RATES.get(row, PAPERS_RATE), "shift") if budget == "short" else (PAPERS_RATE, "none")
     episode = EpisodeSpec(way, shot, shot)  # K queries a class in training and at test, as the original code has it
     support, query = PASSES[row](steps)
     images = way * shot
@@ -233,7 +237,7 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         budget,
         "maml",
         EncoderConfig(name="conv4", width=64, readout="mean"),
-        dataclasses.replace(_settings(learner, episode, optimiser, length), augment=augment),
+        _settings(learner, episode, _adam(outer, schedule), length, augment),
         episode,
         episodes=2000,
         training=f"{row}/{column}",
@@ -263,7 +267,7 @@ def _rule(row: str, way: int, budget: Budget, steps: int) -> tuple[float | None,
 
 def _helped(rate: float, augment: str) -> str:
     """What helps a short training, and no paper had."""
-    faster = f", Adam's rate {rate:g} for 0.001" if rate > 1e-3 else ""
+    faster = f", Adam's rate {rate:g} for {PAPERS_RATE:g}" if rate > PAPERS_RATE else ""
     return faster + (", training images shifted by whole pixels" if augment == "shift" else "")
 
 
@@ -288,7 +292,7 @@ class Shared:
     pooled: bool = True  # in full; the short budget has stride 2 everywhere, which costs a quarter
     schedule: Literal["cosine", "halving"] = "cosine"
     passes: float = 3.0
-    short_rate: float = 1e-3  # Adam's, in the short budget; above 1e-3 after a warm-up
+    short_rate: float = PAPERS_RATE  # Adam's, in the short budget
     short_augment: str = "none"
     note: str = ""
 
@@ -332,9 +336,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     forward = FORWARD_GFLOP * (POOLED if pooled else 1.0)
     episode = EpisodeSpec(method.way, shot, 5)
     test = EpisodeSpec(way, shot, 15)
-    rate, augment = (1e-3, "none") if budget == "full" else (method.short_rate, method.short_augment)
-    warmup = WARMUP if rate > 1e-3 else 0
-    optimiser = OptimiserConfig(name="adam", learning_rate=rate, schedule=method.schedule, warmup_steps=warmup)
+    rate, augment = (PAPERS_RATE, "none") if budget == "full" else (method.short_rate, method.short_augment)
     classes = ", on training and validation classes" if method.with_validation else ""
     shape = "pooling" if pooled else "stride 2 instead of pooling"
     note = f"one training run of {method.way}-way {shot}-shot tasks for 5- and 20-way{classes}; {shape}"
@@ -346,7 +348,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         budget,
         method.protocol,
         encoder,
-        dataclasses.replace(_settings(method.learner, episode, optimiser, length), augment=augment),
+        _settings(method.learner, episode, _adam(rate, method.schedule), length, augment),
         test,
         episodes=2000,
         training=f"{row}/{shot}-shot",

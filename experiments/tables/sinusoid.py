@@ -1,6 +1,6 @@
 """The table of sinusoid regression: mean squared error after one step on 5 or 10 points, and a figure.
 
-    python -m experiments.tables.sinusoid                        # about two minutes on a CPU
+    python -m experiments.tables.sinusoid                        # fewer steps than the papers
     python -m experiments.tables.sinusoid --budget full          # the papers' numbers of steps
     python -m experiments.tables.sinusoid --methods maml cavia ridge
 
@@ -104,7 +104,7 @@ class SinusoidConfig:
     """Flags of experiments.tables.sinusoid."""
 
     budget: Literal["trial", "short", "full"] = "short"
-    """short: about two minutes. full: the papers' numbers of steps. trial: a few steps, to see that all works."""
+    """short: fewer steps. full: the papers' numbers of steps. trial: a few steps, to see that all works."""
     methods: tuple[str, ...] = ("maml", "first_order_maml", "meta_sgd", "pretrained_on_all_tasks", "oracle")
     """Rows; besides these, any learner of metarep_jax.metalearn.LEARNERS that takes regression."""
     columns: tuple[str, ...] = tuple(SHOTS)
