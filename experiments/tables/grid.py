@@ -1,12 +1,7 @@
-"""Cells of a table one after the other: finished ones are skipped, interrupted ones go on where they stopped."""
+"""Cells of the supervised Omniglot table, each a training run judged on test episodes."""
 
-import contextlib
 import dataclasses
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -14,19 +9,19 @@ from typing import Literal
 import cattrs
 import jax
 
-from experiments.common import CommonConfig, Run, command_line, console, read_data, tell_error
+from experiments.common import CommonConfig, Run, command_line, console, read_data
 from experiments.evaluate import evaluate_model
 from experiments.metatrain import metatrain_stage
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
+from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.omniglot_methods import Plan, settings_of_training, trainings
 from metarep_jax.data import DataConfig, Splits, joined_pools
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.model import Model
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Result, read_result, write_result
-from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged, local_devices, open_run
-from metarep_jax.train.signals import termination_noticed
+from metarep_jax.train import local_devices, open_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,44 +43,23 @@ class Place:
 def run_grid(plans: list[Plan], place: Place, minutes: float | None = None) -> bool:
     """Computes the cells that are not finished, the cheapest training first. Returns whether all are finished then.
 
-    Stops cleanly after so many ``minutes``; exits with status 143, as a single training does, when asked by SIGTERM.
-    A cell that fails, or that another process works on, does not keep the others from being computed.
+    Stops, fails and goes on as ``run_jobs`` does.
 
     Raises:
       ValueError, FileNotFoundError: where data are missing, before anything is trained.
-      SystemExit: with status 1 after the last cell, where some failed.
     """
-    left = [made for group in trainings(plans).values() for made in group if finished(made, place) is None]
-    for protocol in dict.fromkeys(made.protocol for made in left):
+    ordered = [made for group in trainings(plans).values() for made in group]
+    for protocol in dict.fromkeys(made.protocol for made in ordered if finished(made, place) is None):
         splits_of(place.data, protocol)
-    failed, busy = [], []
-    with termination_noticed() as asked, time_limit(minutes) as out_of_time:
-        for number, made in enumerate(left):
-            if asked():
-                break
-            name = f"{made.row} {made.column}"
-            console.print(f"[bold]{name}[/]: cell {number + 1} of {len(left)} left; training {made.training}")
-            try:
-                result = run_cell(made, place)
-                console.print(f"[bold green]{cell_line(result)}[/]", highlight=False)
-            except Terminated:
-                break
-            except RunFolderInUse:
-                busy.append(name)
-                console.print(f"{name}: another process works on it; left to that")
-            except (ValueError, OSError, TrainingDiverged) as error:
-                failed.append(name)
-                tell_error(error)
-        else:
-            if failed:
-                console.print(f"failed: {', '.join(failed)}")
-                raise SystemExit(1)
-            return not busy
-        if not out_of_time():
-            raise Terminated("asked to end; the same command goes on")
-    undone = [f"{made.row} {made.column}" for made in left if finished(made, place) is None]
-    console.print(f"time is up; {len(undone)} cells left ({', '.join(undone)}); the same command goes on")
-    return False
+
+    def job(made: Plan) -> Job:
+        return Job(
+            f"{made.row} {made.column}",
+            lambda: cell_line(run_cell(made, place)),
+            lambda: finished(made, place) is not None,
+        )
+
+    return run_jobs([job(made) for made in ordered], minutes)
 
 
 def run_cell(plan: Plan, place: Place) -> Result:
@@ -195,22 +169,3 @@ def with_validation_classes(splits: Splits) -> Splits:
     names = {**splits.class_names, "train": splits.class_names["train"] + splits.class_names["val"], "val": ()}
     none = jax.tree.map(lambda leaf: leaf[:0], splits.val)
     return splits._replace(train=joined_pools(splits.train, splits.val), val=none, class_names=names)
-
-
-@contextlib.contextmanager
-def time_limit(minutes: float | None) -> Iterator[Callable[[], bool]]:
-    """Asks this process to end, as SIGTERM does, after so many minutes; gives a function that says whether it did."""
-    came = threading.Event()
-
-    def end() -> None:
-        came.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    timer = threading.Timer(60 * (minutes or 0.0), end)
-    timer.daemon = True
-    if minutes is not None:
-        timer.start()
-    try:
-        yield came.is_set
-    finally:
-        timer.cancel()

@@ -14,12 +14,12 @@ import cattrs
 
 from experiments.metatrain import MetatrainSettings
 from experiments.tables import published
+from experiments.tables.command import Budget
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec, NormMode
 
-Budget = Literal["trial", "short", "full"]
 COLUMNS = published.COLUMNS["omniglot_supervised"]
 
 TRIAL_STEPS, TRIAL_EPISODES = 4, 8  # of "trial": every cell from end to end, to see that it works

@@ -13,13 +13,13 @@ FILE = "wall_clock.json"
 
 
 @contextlib.contextmanager
-def counted(folder: Path, device: str, steps: int) -> Iterator[None]:
+def counted(folder: Path, device: str, steps: int | None = None) -> Iterator[None]:
     """Adds the time of the block, however it ends, to what earlier processes spent on ``folder``.
 
-    A training run that has done its ``steps`` already is only read again, which does not count.
+    Where ``steps`` are given, a training run that has done them already is only read again, which does not count.
     """
     lines = read_lines(folder / "timing.jsonl")
-    if lines and lines[-1]["step"] == steps:
+    if steps is not None and lines and lines[-1]["step"] == steps:
         yield
         return
     begun = time.perf_counter()

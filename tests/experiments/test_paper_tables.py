@@ -12,6 +12,7 @@ import pytest
 
 from experiments.tables import grid, omniglot_methods, omniglot_supervised, sinusoid, wall_clock
 from experiments.tables.cells import best_of, cell_result, merged, read_cells
+from experiments.tables.command import merge
 from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, MORE, plan, settings_of_training, trainings
 from experiments.tables.published import ROWS, published
 from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
@@ -142,15 +143,19 @@ def test_a_cell_says_how_it_stands_to_what_was_published():
     assert "standing" not in CELLS[-1].config["cell"]
 
 
+def merge_into(results, folder):
+    return merge(TABLE, [folder], tuple(METHODS), protocol="p", data=["omniglot"], results=results)
+
+
 def test_merge_keeps_cells_and_writes_the_table_without_any_data(tmp_path, capsys):
     for i, result in enumerate(CELLS):
         write_result(tmp_path / "machine" / str(i) / "result.json", result)
-    omniglot_supervised.merge((tmp_path / "machine",), tmp_path / "results")
+    merge_into(tmp_path / "results", tmp_path / "machine")
     table = read_result(tmp_path / "results" / f"{TABLE}.json")
     assert table.cells["maml"]["5w1s"]["mean"] == 97.0
     assert len(list((tmp_path / "results" / "cells" / TABLE).glob("*.json"))) == 5
     write_result(tmp_path / "other" / "x" / "result.json", cell("ridge", "5w5s", 99.0))
-    omniglot_supervised.merge((tmp_path / "other",), tmp_path / "results")
+    merge_into(tmp_path / "results", tmp_path / "other")
     again = read_result(tmp_path / "results" / f"{TABLE}.json")
     assert again.cells == {**table.cells, "ridge": again.cells["ridge"]}
     assert "98.5 ± 0.4" not in capsys.readouterr().err
@@ -261,7 +266,7 @@ def test_a_cell_that_is_stopped_goes_on_and_ends_as_one_that_was_not(place, caps
 def test_the_time_limit_ends_a_grid_cleanly_between_two_lines_of_work(place, capsys):
     endless = tiny(steps=1_000_000)
     assert not grid.run_grid([endless], place, minutes=0.02)
-    assert "time is up; 1 cells left (maml 5w1s)" in " ".join(capsys.readouterr().out.split())
+    assert "time is up; 1 left (maml 5w1s)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_failing_cell_keeps_no_other_from_being_computed(place, capsys):

@@ -1,0 +1,77 @@
+"""Jobs one after the other: finished ones are skipped, interrupted ones go on where they stopped."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from experiments.common import console, tell_error
+from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged
+from metarep_jax.train.signals import termination_noticed
+
+
+class Job(NamedTuple):
+    """A piece of a table: ``work`` computes it, or goes on with it, and gives a line that says what came out."""
+
+    name: str
+    work: Callable[[], str]
+    finished: Callable[[], bool]
+
+
+def run_jobs(jobs: Sequence[Job], minutes: float | None = None) -> bool:
+    """Computes the jobs that are not finished, in their order. Returns whether all are finished then.
+
+    Stops cleanly after so many ``minutes``; exits with status 143, as a single training does, when asked by SIGTERM.
+    A job that fails, or that another process works on, does not keep the others from being computed.
+
+    Raises:
+      SystemExit: with status 1 after the last job, where some failed.
+    """
+    left = [job for job in jobs if not job.finished()]
+    failed, busy = [], []
+    with termination_noticed() as asked, time_limit(minutes) as out_of_time:
+        for number, job in enumerate(left):
+            if asked():
+                break
+            console.print(f"[bold]{job.name}[/]: {number + 1} of {len(left)} left")
+            try:
+                console.print(f"[bold green]{job.work()}[/]", highlight=False)
+            except Terminated:
+                break
+            except RunFolderInUse:
+                busy.append(job.name)
+                console.print(f"{job.name}: another process works on it; left to that")
+            except (ValueError, OSError, TrainingDiverged) as error:
+                failed.append(job.name)
+                tell_error(error)
+        else:
+            if failed:
+                console.print(f"failed: {', '.join(failed)}")
+                raise SystemExit(1)
+            return not busy
+        if not out_of_time():
+            raise Terminated("asked to end; the same command goes on")
+    undone = [job.name for job in left if not job.finished()]
+    console.print(f"time is up; {len(undone)} left ({', '.join(undone)}); the same command goes on")
+    return False
+
+
+@contextlib.contextmanager
+def time_limit(minutes: float | None) -> Iterator[Callable[[], bool]]:
+    """Asks this process to end, as SIGTERM does, after so many minutes; gives a function that says whether it did."""
+    came = threading.Event()
+
+    def end() -> None:
+        came.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(60 * (minutes or 0.0), end)
+    timer.daemon = True
+    if minutes is not None:
+        timer.start()
+    try:
+        yield came.is_set
+    finally:
+        timer.cancel()
