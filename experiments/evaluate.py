@@ -9,6 +9,7 @@ of --learner from its encoder, a linear probe and weighted nearest neighbours on
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import CommonConfig, Run, console, finish, loaded, parse, run_experiment
-from metarep_jax.data import Protocol, check_episode_spec
+from metarep_jax.data import Protocol, check_episode_spec, make_augment
 from metarep_jax.encoders import input_dtype
-from metarep_jax.encoders.features import Identity, compute_features
+from metarep_jax.encoders.features import Identity, compute_features, over_views
 from metarep_jax.evaluate import (
     Interval,
     feature_pool,
@@ -49,6 +50,8 @@ class EvaluateSettings:
     """Episodes of the main figures; default: the protocol's (2,000)."""
     mode_episodes: int = 200
     """Episodes of the figures under the other batch-norm modes."""
+    views: int = 0
+    """Frozen features of images are averaged over so many slightly moved views ("nudge") beside the image itself."""
     every_mode: bool = False
     """Judge every column under the other batch-norm modes, not the first alone (slow: one_query runs the whole support
     set anew for each query)."""
@@ -57,6 +60,8 @@ class EvaluateSettings:
         for name in ("ways", "shots"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(f"EvaluateSettings.{name} must be positive, got {getattr(self, name)}")
+        if self.views < 0:
+            raise ValueError(f"EvaluateSettings.views must not be negative, got {self.views}")
         for name in ("episodes", "mode_episodes", "query"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -103,12 +108,14 @@ def evaluate_model(
     episodes: int,
     mode: NormMode | None = None,
     inner_steps: int | None = None,
+    views: int = 0,
 ) -> dict[str, Interval]:
     """Accuracy in % by column. Columns that a learner with a head of its own cannot take are left out.
 
     Batch norm uses the statistics that ``mode`` names, or the protocol, or else the learner.
 
-    Under running statistics features do not depend on the task, so those of the whole pool are computed once.
+    Under running statistics features do not depend on the task, so those of the whole pool are computed once, averaged
+    over ``views`` of each image where any are asked for.
     """
     found, once = {}, None
     for spec in specs:
@@ -121,7 +128,7 @@ def evaluate_model(
         ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=inner_steps)
         if ctx.norm == "running" and not adapts_encoder(model.spec.learner.name) and spec.rotations != "random":
             if once is None:
-                once = feature_pool(model.embed, pool, rotations=spec.rotations == "classes")
+                once = feature_pool(averaged(run, model, views), pool, rotations=spec.rotations == "classes")
             identity: Any = Identity()
             learner = make_learner(model.spec.learner, identity, way=spec.way)
             params, state = params | {"encoder": {}}, state | {"encoder": {}}
@@ -130,6 +137,24 @@ def evaluate_model(
             learner, params, state, rows, sampled, key=run.key(2), episodes=episodes, ctx=ctx, mapper=run.mapper
         )
     return found
+
+
+def averaged(run: Run, model: Model, views: int) -> Callable[[Any], Any]:
+    """The model's features, averaged over ``views`` of each image; the same views whatever the run's seed.
+
+    Raises:
+      ValueError: for views of anything but images.
+    """
+    if not views:
+        return model.embed
+    if not has_images(run):
+        raise ValueError(f"evaluate.views are of images, and {run.config.data.name} has none; leave it out")
+    return over_views(model.embed, jax.jit(make_augment("nudge")), views, jax.random.key(0))
+
+
+def has_images(run: Run) -> bool:
+    """Whether the data are images, of which there are views; not text or audio."""
+    return run.splits.train.inputs.ndim == 4
 
 
 def cells_of(
@@ -147,7 +172,9 @@ def cells_of(
     cells = {}
     for row, model in models.items():
         with console.status(f"evaluating {row} on {episodes} episodes a column"):
-            found = evaluate_model(run, model, pool, specs, episodes=episodes, inner_steps=inner_steps)
+            found = evaluate_model(
+                run, model, pool, specs, episodes=episodes, inner_steps=inner_steps, views=settings.views
+            )
         cells[row] = {column: value.cell() for column, value in found.items()}
         if not modes:
             continue

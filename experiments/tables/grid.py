@@ -2,26 +2,26 @@
 
 import dataclasses
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import cattrs
 import jax
 
-from experiments.common import CommonConfig, Run, command_line, console, read_data
+from experiments.common import Run, command_line, console
 from experiments.evaluate import evaluate_model
 from experiments.metatrain import metatrain_stage
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
 from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.omniglot_methods import Plan, settings_of_training, trainings
+from experiments.tables.runs import make_run, splits_of
 from metarep_jax.data import DataConfig, Splits, joined_pools
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.model import Model
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Result, read_result, write_result
-from metarep_jax.train import local_devices, open_run
+from metarep_jax.train import open_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,8 @@ def run_cell(plan: Plan, place: Place) -> Result:
     training = place.folder / plan.training
     found, folders, evaluating, norm = [], [], 0.0, ""
     for seed in range(place.seeds):
-        run = make_run(plan, place, splits, seed, training / f"seed{seed}")
+        folder, tasks = training / f"seed{seed}", plan.meta.train.batch_size
+        run = make_run(place.table, place, folder, splits, place.data, plan.encoder, seed=seed, batch=tasks)
         model = trained(plan, run)
         folders.append(run.folder)
         begun = time.perf_counter()
@@ -147,21 +148,6 @@ def settings_of_cell(plan: Plan, place: Place) -> dict:
     data = {"data": place.data.name, "split_seed": place.data.split_seed, "precision": place.precision}
     test = {"test": cattrs.unstructure(plan.test), "episodes": plan.episodes, "norm": plan.norm}
     return {"steps": plan.meta.train.steps, "training": settings_of_training(plan), **test, **data}
-
-
-def make_run(plan: Plan, place: Place, splits: Splits, seed: int, folder: Path) -> Run:
-    """What the experiments' functions take: as many devices as divide a step's tasks."""
-    config = CommonConfig(data=place.data, encoder=plan.encoder, seed=seed, precision=place.precision)
-    devices = local_devices(place.devices)
-    tasks = plan.meta.train.batch_size
-    count = max(n for n in range(1, len(devices) + 1) if tasks % n == 0)
-    return Run(place.table, folder, config, splits, time.perf_counter(), devices[:count])
-
-
-@lru_cache(maxsize=8)
-def splits_of(data: DataConfig, protocol: str) -> Splits:
-    """The data under a protocol of Omniglot's, or, of another data set, under its own."""
-    return read_data(dataclasses.replace(data, protocol=protocol if data.name == "omniglot" else data.protocol))
 
 
 def with_validation_classes(splits: Splits) -> Splits:

@@ -204,6 +204,7 @@ PRESETS: dict[str, tuple[Callable[..., Array], ...]] = {
     "none": (),
     "glyph": (warp(rotation=20.0, scale=0.25, shear=0.3, translation=0.08, elastic=0.045, smoothness=0.15),),
     "handwriting": (warp(rotation=15.0, scale=0.2, shear=0.2, translation=0.08, elastic=0.06, smoothness=0.1),),
+    "nudge": (warp(rotation=8.0, scale=0.1, shear=0.1, translation=0.08, elastic=0.03, smoothness=0.1),),
     "shift": (shift(2),),
     "simclr": (random_resized_crop(), flip(), colour_jitter(), greyscale(), blur()),
     "crop-flip": (random_resized_crop(), flip()),

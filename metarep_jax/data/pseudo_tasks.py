@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from metarep_jax.data.episodes import TURNS, sample_episodes
 from metarep_jax.data.feeds import EPISODES, augmented_feed, episode_feed, shard_keys
 from metarep_jax.data.kmeans import kmeans
+from metarep_jax.data.reciprocal import dense_clusters
 from metarep_jax.types import Episode, EpisodeSpec, Feed, Pool
 
 TaskSource = Literal["labels", "augmentations", "clusters"]
@@ -24,15 +25,24 @@ class TaskConfig:
     source: TaskSource = "labels"
     """labels: the data's classes. Without labels: augmentations (UMTRA: each image is a class, its queries are views of
     it) or clusters (CACTUs: of the features that training starts from)."""
+    clustering: Literal["kmeans", "dense"] = "kmeans"
+    """clusters: kmeans, in which every image has a cluster, or dense: DBSCAN by the images' neighbourhoods, without
+    those that lie apart (Ji et al. 2019)."""
     clusters: int = 500
-    """clusters: of each partition."""
+    """kmeans: of each partition."""
+    neighbours: int = 20
+    """dense: how many make a neighbourhood."""
+    radius: float = 0.4
+    """dense: distance in (0, 1) up to which images are joined; smaller is purer, and leaves out more."""
     partitions: int = 10
     """clusters: partitions, each by features scaled at random; a task takes the clusters of one."""
     most: int | None = None
     """clusters: members a cluster at most, the nearest to its centre; default: all."""
 
     def __post_init__(self):
-        for field in ("clusters", "partitions", "most"):
+        if not 0 < self.radius < 1:
+            raise ValueError(f"TaskConfig.radius must lie between 0 and 1, got {self.radius}")
+        for field in ("clusters", "partitions", "most", "neighbours"):
             if (value := getattr(self, field)) is not None and value < 1:
                 raise ValueError(f"TaskConfig.{field} must be at least 1, got {value}")
 
@@ -118,13 +128,17 @@ def make_partitions(
     for one in jax.random.split(key, config.partitions):
         scale_key, seed_key = jax.random.split(one)
         scale = jax.random.uniform(scale_key, features.shape[1:]) if config.partitions > 1 else 1.0
-        label, distance, _ = kmeans(seed_key, features * scale, clusters=config.clusters)
-        found.append(_members(np.asarray(label), np.asarray(distance), config.clusters, config.most))
+        if config.clustering == "dense":
+            label = dense_clusters(np.asarray(features * scale), neighbours=config.neighbours, radius=config.radius)
+            distance = _from_the_mean(np.asarray(features), label)
+        else:
+            label, distance, _ = map(np.asarray, kmeans(seed_key, features * scale, clusters=config.clusters))
+        found.append(_members(label, distance, config.most))
     left = min(sum(len(rows) >= need for rows in clusters) for clusters in found)
     turns = TURNS if spec.rotations == "classes" else 1
     if left * turns < spec.way:
         raise ValueError(
-            f"{left} of {config.clusters} clusters have the {need} members that {spec.shot}-shot tasks with "
+            f"{left} of {len(found[0])} clusters have the {need} members that {spec.shot}-shot tasks with "
             f"{spec.query} queries need, but tasks of {spec.way} ways need as many clusters; take fewer clusters"
         )
     most = max(len(rows) for clusters in found for rows in clusters[:left])
@@ -136,9 +150,17 @@ def make_partitions(
     return Partitions(pool.inputs, jnp.asarray(members), jnp.asarray(count))
 
 
-def _members(label: np.ndarray, distance: np.ndarray, clusters: int, most: int | None) -> list[np.ndarray]:
-    """The rows of each cluster, the nearest to its centre first; the largest cluster first."""
-    order = np.lexsort((distance, label))
-    ends = np.cumsum(np.bincount(label, minlength=clusters))
+def _members(label: np.ndarray, distance: np.ndarray, most: int | None) -> list[np.ndarray]:
+    """The rows of each cluster, the nearest to its centre first; the largest cluster first. Rows of −1 have none."""
+    order = np.lexsort((distance, label))[np.sum(label < 0) :]
+    ends = np.cumsum(np.bincount(label[label >= 0]))
     rows = [part[:most] for part in np.split(order, ends[:-1])]
     return sorted(rows, key=len, reverse=True)
+
+
+def _from_the_mean(rows: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Squared distances from the mean of each row's cluster."""
+    total = np.zeros((label.max(initial=0) + 2, rows.shape[1]), rows.dtype)  # the last place is of the rows in none
+    np.add.at(total, label, rows)
+    mean = total / np.maximum(np.bincount(label % len(total), minlength=len(total)), 1)[:, None]
+    return np.square(rows - mean[label]).sum(1)

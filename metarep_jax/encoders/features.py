@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 
 class Whitening(NamedTuple):
@@ -82,6 +83,36 @@ def compute_features(
     if rest := n % size:
         blocks.append(embed(lax.dynamic_slice_in_dim(inputs, n - size, size))[size - rest :])
     return jnp.concatenate(blocks)
+
+
+def over_views(
+    embed: Callable[[Array], Array], augment: Callable[[Array, Array], Array], views: int, key: Key[Array, ""]
+) -> Callable[[Array], Array]:
+    """``embed``, averaged over an image and ``views`` views of it: the mean of the features' directions.
+
+    What the features make of a small shift or turn of an image is left out of the mean. Every image is given the same
+    transformations, so that the average is a function of the image alone.
+
+    Args:
+      embed: inputs [n, ...] → features [n, dim].
+      augment: ``(keys [n], inputs) -> views``, compiled.
+      views: of an image beside itself; with 0, the direction of ``embed``.
+      key: decides the transformations.
+
+    Raises:
+      ValueError: for a negative number of views.
+    """
+    if views < 0:
+        raise ValueError(f"over_views: views must not be negative, got {views}")
+    keys = jax.random.split(key, views)
+
+    def averaged(inputs: Array) -> Array:
+        total = unit_rows(embed(inputs))
+        for view_key in keys:
+            total = total + unit_rows(embed(augment(jnp.broadcast_to(view_key, inputs.shape[:1]), inputs)))
+        return total / (views + 1)
+
+    return averaged
 
 
 class Identity(nn.Module):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.encoders.features import compute_features, fit_whitening
+from metarep_jax.encoders.features import compute_features, fit_whitening, over_views
 from metarep_jax.evaluate import (
     Interval,
     feature_pool,
@@ -50,6 +50,29 @@ def test_whitening_raises_the_spectrum_to_its_power(power, exponent):
 def test_features_do_not_depend_on_the_batch(batch):
     rows = jnp.arange(14.0).reshape(7, 2)
     np.testing.assert_array_equal(compute_features(lambda x: 2 * x, rows, batch=batch), 2 * rows)
+
+
+def moved(keys, images):
+    """Each image times a number of its key."""
+    return images * jax.vmap(lambda key: jax.random.uniform(key, (), minval=1, maxval=5))(keys)[:, None]
+
+
+def test_averaged_features_are_the_mean_direction_over_the_same_views_of_every_image():
+    rows, key = jnp.arange(1.0, 9.0).reshape(4, 2), jax.random.key(3)
+    embed = lambda x: x + jnp.array([0.0, 1.0])  # noqa: E731
+    found = over_views(embed, moved, 3, key)(rows)
+    factors = [1.0, *(float(jax.random.uniform(k, (), minval=1, maxval=5)) for k in jax.random.split(key, 3))]
+    views = [np.asarray(embed(factor * rows)) for factor in factors]
+    want = np.mean([view / np.linalg.norm(view, axis=1, keepdims=True) for view in views], 0)
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    np.testing.assert_allclose(over_views(embed, moved, 3, key)(rows[2:]), found[2:], rtol=1e-6)
+
+
+def test_no_views_leave_the_direction_and_fewer_are_refused():
+    rows = jnp.array([[3.0, 4.0]])
+    np.testing.assert_allclose(over_views(lambda x: x, moved, 0, jax.random.key(0))(rows), [[0.6, 0.8]], rtol=1e-6)
+    with pytest.raises(ValueError, match="-1"):
+        over_views(lambda x: x, moved, -1, jax.random.key(0))
 
 
 def test_feature_pool_holds_each_quarter_turn_as_a_class():

@@ -1,0 +1,148 @@
+"""The rows of Omniglot's table without labels: how each objective is trained there.
+
+"short" is for two CPU cores: a few thousand steps of 256 images a row, the best row apart, which takes hours. "full" is
+for a GPU and as long as PsCo trained (about 128,000 steps).
+"""
+
+import dataclasses
+from typing import Any
+
+from experiments.metatrain import MetatrainSettings
+from experiments.pretrain import PretrainSettings
+from experiments.rounds import RoundsSettings
+from experiments.tables.command import Budget
+from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.train import FitConfig, OptimiserConfig
+from metarep_jax.types import EpisodeSpec
+
+BATCH = 256
+STEPS: dict[Budget, int] = {"trial": 4, "short": 2500, "full": 128_000}
+BEST_STEPS: dict[Budget, int] = {"trial": 6, "short": 40_000, "full": 128_000}
+ROUND_STEPS: dict[Budget, int] = {"trial": 4, "short": 2500, "full": 10_000}
+AVERAGED = 32  # views that the best row's features are averaged over at test
+CONV4 = EncoderConfig(name="conv4", width=64)
+TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4)
+PATCHES = EncoderConfig(name="patches", width=64, patch=14)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a row's features are made: stage 1, then tasks, then rounds, as far as each is given."""
+
+    note: str
+    encoder: EncoderConfig = CONV4
+    pretrain: PretrainSettings | None = None
+    meta: MetatrainSettings | None = None
+    rounds: RoundsSettings | None = None
+    views: int = 0  # averaged over at test
+    ms: float = 100.0  # of a step of stage 1, and of a step of tasks, on two CPU cores; estimates
+
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        rounds = self.rounds.rounds * self.rounds.meta.train.steps if self.rounds else 0
+        return sum(each.train.steps for each in (self.pretrain, self.meta) if each) + rounds
+
+
+def recipes(budget: Budget) -> dict[str, Recipe]:
+    """All rows, in the table's order."""
+
+    def objective(name: str, note: str, encoder: EncoderConfig = CONV4, ms: float = 100.0, **settings: Any) -> Recipe:
+        return Recipe(note, encoder, stage_one(ObjectiveConfig(name=name, **settings), budget, encoder), ms=ms)
+
+    no_views = "no views"
+    views = "handwriting views"
+    return {
+        "untrained": Recipe("initial weights"),
+        "autoencoder": objective("autoencoder", no_views),
+        "denoising_autoencoder": objective("denoising_autoencoder", f"{no_views}; a quarter of the pixels dropped"),
+        "vae": objective("vae", f"{no_views}; Bernoulli pixels"),
+        "mae": objective("mae", f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels", TRANSFORMER),
+        "cpc": objective(
+            "cpc", f"{no_views}; patches of 14 pixels, every 7; predicts the rows below", PATCHES, ahead=(3, 6)
+        ),
+        "rotation": objective("rotation", "predicts quarter turns"),
+        "simclr": objective("simclr", views),
+        "moco": objective("moco", f"{views}; a queue of 4,096"),
+        "moco_v3": objective("moco_v3", views),
+        "byol": objective("byol", views),
+        "simsiam": objective("simsiam", views),
+        "barlow": objective("barlow", views),
+        "vicreg": objective("vicreg", views),
+        "dino": objective("dino", views),
+        "swav": objective("swav", views),
+        "psco": objective("psco", f"{views}; a queue of 4,096"),
+        "umtra": Recipe(
+            f"Prototypical Networks on tasks from images and their {views}", meta=tasks("augmentations", budget)
+        ),
+        "cactus": Recipe(
+            "Prototypical Networks on clusters of SimCLR's features",
+            pretrain=stage_one(ObjectiveConfig(name="simclr"), budget, CONV4),
+            rounds=RoundsSettings(rounds=1, views=0, meta=tasks("clusters", budget)),
+        ),
+        "best": best(budget),
+        "supcon": objective("supcon", f"with labels; {views}"),
+        "prototypical": Recipe("with labels; images shifted by whole pixels", meta=tasks("labels", budget)),
+    }  # fmt: skip
+
+
+def stage_one(objective: ObjectiveConfig, budget: Budget, encoder: EncoderConfig) -> PretrainSettings:
+    """Stage 1 of a row; the rate of the Transformer is lower."""
+    return PretrainSettings(
+        objective=objective,
+        augment="handwriting",
+        rotations=budget == "full" and objective.name != "rotation",
+        optimiser=OptimiserConfig(
+            name="adamw",
+            learning_rate=1e-3 if encoder.name == "vit" else 4e-3,
+            weight_decay=1e-4,
+            schedule="cosine",
+            warmup_steps=0 if budget == "trial" else 100,
+        ),
+        train=fit_of(STEPS[budget], BATCH),
+    )
+
+
+def tasks(source: Any, budget: Budget, steps: int | None = None) -> MetatrainSettings:
+    """Prototypical Networks on 60-way tasks, quarter turns as classes of their own."""
+    return MetatrainSettings(
+        learner=LearnerConfig(name="prototypical"),
+        episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
+        tasks=TaskConfig(source=source, clusters=1000, partitions=1),
+        augment="handwriting" if source == "augmentations" else "shift",
+        optimiser=OptimiserConfig(
+            name="adam", learning_rate=1e-2, schedule="cosine", warmup_steps=0 if budget == "trial" else 50
+        ),
+        train=fit_of(steps or STEPS[budget], 2),
+    )
+
+
+def best(budget: Budget) -> Recipe:
+    """SimCLR with neighbours found anew, then tasks of clusters, in rounds, averaged over views at test."""
+    steps = BEST_STEPS[budget]
+    start = stage_one(ObjectiveConfig(name="simclr", neighbours=5, neighbours_after=steps // 4), budget, CONV4)
+    start = dataclasses.replace(
+        start, whiten=0.15, train=dataclasses.replace(start.train, steps=steps, refresh_every=max(steps // 24, 1))
+    )
+    return Recipe(
+        f"SimCLR whose partners are mutual neighbours, found anew; then rounds of Prototypical Networks on clusters; "
+        f"features averaged over {AVERAGED} views at test",
+        pretrain=start,
+        rounds=RoundsSettings(rounds=3, meta=tasks("clusters", budget, ROUND_STEPS[budget])),
+        views=AVERAGED,
+    )
+
+
+def fit_of(steps: int, batch: int) -> FitConfig:
+    """The loop's settings; nothing is validated, since nothing is chosen."""
+    return FitConfig(
+        steps=steps,
+        batch_size=batch,
+        validate_every=steps,
+        log_every=max(min(100, steps // 2), 1),
+        checkpoint_every=max(min(steps // 2, 1000), 1),
+        tensorboard=False,
+    )

@@ -1,0 +1,123 @@
+"""The table of few-shot learning on Omniglot without labels: every objective, and the best that there is here.
+
+    python -m experiments.tables.omniglot_unsupervised --plan
+    python -m experiments.tables.omniglot_unsupervised --rows simclr byol --minutes 30
+    python -m experiments.tables.omniglot_unsupervised --rows best --seeds 3
+    python -m experiments.tables.omniglot_unsupervised --budget full             # on a GPU
+    python -m experiments.tables.omniglot_unsupervised --merge runs/tables/omniglot_unsupervised OTHER_FOLDER
+
+A row is one training run on Vinyals' training classes, without their labels but where a row says so, and 2,000 test
+episodes a column: on the 423 test classes, and (``rotations_``) on them with each quarter turn a class of its own, as
+the published numbers have it. Features are frozen, whitened with statistics of training images, and classified by the
+nearest prototype (cosine). The last parameters are judged. Finished rows are skipped and interrupted ones go on.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from experiments.common import Run, parse
+from experiments.evaluate import EvaluateSettings, evaluate_model
+from experiments.metatrain import metatrain_stage
+from experiments.pretrain import features_model, pretrain_stage, untrained_model
+from experiments.rounds import rounds_stage
+from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
+from experiments.tables.published import COLUMNS
+from experiments.tables.rows import Row, RowsConfig, RowTable, main
+from experiments.tables.runs import held, make_run, splits_of
+from metarep_jax.data import DataConfig
+from metarep_jax.evaluate import Interval
+from metarep_jax.model import Model
+
+TABLE = RowTable(
+    "omniglot_unsupervised",
+    "Omniglot without labels, Vinyals' 1028/172/423 classes, 15 queries a class; with rotations: each quarter turn a "
+    "class of its own at test",
+    tuple(recipes("short")),
+    ("omniglot",),
+)
+PROTOCOLS = {"vinyals-no-rotations": "", "vinyals": "rotations_"}  # and how their columns begin
+WHITEN = 0.25  # of rows without stage 1
+
+
+@dataclasses.dataclass(frozen=True)
+class UnsupervisedConfig(RowsConfig):
+    """Flags of experiments.tables.omniglot_unsupervised."""
+
+    data: DataConfig = DataConfig(name="omniglot")
+    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
+    episodes: int | None = None
+    """Test episodes a column; default: the protocol's (2,000)."""
+
+
+def rows_of(config: UnsupervisedConfig) -> list[Row]:
+    """The rows, in the table's order."""
+    return [
+        Row(
+            name=name,
+            columns=COLUMNS[TABLE.name],
+            protocol=TABLE.protocol,
+            settings={
+                "budget": config.budget,
+                "data": config.data.name,
+                "recipe": cattrs.unstructure(dataclasses.replace(recipe, ms=0.0, note="")),
+                "episodes": config.episodes,
+                "precision": config.precision,
+                "steps": recipe.steps,
+            },
+            measure=partial(measure, config, recipe),
+            steps=recipe.steps,
+            minutes=1.5 + recipe.steps * recipe.ms / 60_000,
+            shown={"norm": "running", "note": recipe.note},
+        )
+        for name, recipe in recipes(config.budget).items()
+    ]
+
+
+def measure(config: UnsupervisedConfig, recipe: Recipe, folder: Path, seed: int) -> dict[str, Interval]:
+    """Trains a row, or goes on, and judges it under both protocols."""
+    found = {}
+    for protocol, prefix in PROTOCOLS.items():
+        splits = splits_of(config.data, protocol)
+        run = make_run(
+            TABLE.name, config, folder, splits, config.data, recipe.encoder, seed=seed, batch=smallest_batch(recipe)
+        )
+        if not prefix:
+            model = held(run, dataclasses.replace(recipe, ms=0.0, note=""), partial(trained, run, recipe, folder))
+        specs = EvaluateSettings().specs(splits.protocol, splits.test)
+        episodes = config.episodes or splits.protocol.episodes
+        judged = evaluate_model(run, model, splits.test, specs, episodes=episodes, views=recipe.views)
+        found |= {f"{prefix}{column}": value for column, value in judged.items()}
+    return found
+
+
+def trained(run: Run, recipe: Recipe, folder: Path) -> Model:
+    """A row's features as a nearest-prototype model."""
+    model, whiten = None, recipe.pretrain.whiten if recipe.pretrain else WHITEN
+    if recipe.pretrain is not None:
+        model = pretrain_stage(run, recipe.pretrain, folder / "pretrain")
+    if recipe.meta is not None:
+        tasks = metatrain_stage(
+            run,
+            recipe.meta,
+            folder / "tasks",
+            encoder_config=recipe.encoder,
+            encoder_params=model.encoder_params if model else None,
+        )
+        model = features_model(run, tasks.encoder_params, whiten)
+    model = model or untrained_model(run, whiten)
+    return rounds_stage(run, recipe.rounds, model, folder)[-1] if recipe.rounds else model
+
+
+def smallest_batch(recipe: Recipe) -> int:
+    """What the devices must divide in every stage."""
+    stages: list[Any] = [recipe.pretrain, recipe.meta, recipe.rounds.meta if recipe.rounds else None]
+    return min([each.train.batch_size for each in stages if each], default=BATCH)
+
+
+if __name__ == "__main__":
+    settings = parse(UnsupervisedConfig, __doc__)
+    main(TABLE, settings, partial(rows_of, settings))
