@@ -176,10 +176,16 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
         yield Run(name, folder, config, splits, started, devices)
 
 
+def with_data_dir(data: DataConfig) -> DataConfig:
+    """The config with $METAREP_DATA for a folder where it names none."""
+    if data.data_dir is None and os.environ.get("METAREP_DATA"):
+        return dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
+    return data
+
+
 def read_data(data: DataConfig) -> Splits:
     """The data of a config, from $METAREP_DATA where it names no folder."""
-    if data.data_dir is None and os.environ.get("METAREP_DATA"):
-        data = dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
+    data = with_data_dir(data)
     with console.status(f"reading {data.name}") as status:
         return load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
 

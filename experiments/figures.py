@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.common import Run
 from metarep_jax.data import make_augment, sample_episodes
-from metarep_jax.encoders import make_encoder
+from metarep_jax.encoders import input_dtype, make_encoder
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.evaluate import adaptation_similarity, interval, occlusion_maps, variables_similarity
 from metarep_jax.evaluate.similarity import HEAD
@@ -140,7 +140,7 @@ def bars_figure(path: Path, run: Run, result: Result | Cells) -> None:
 def _gradient_based(model: Model) -> bool:
     """Whether the learner's task is fast weights, which can be compared layer by layer."""
     learner, shape = model.learner(model.spec.way), (1, *model.spec.shape)
-    episode = episode_of(EpisodeSpec(model.spec.way, 1, 1), jnp.zeros(shape))
+    episode = episode_of(EpisodeSpec(model.spec.way, 1, 1), jnp.zeros(shape, input_dtype(model.spec.encoder)))
     task = jax.eval_shape(
         partial(learner.adapt, ctx=learner.test_context),
         model.params, model.learner_state, episode.support, jax.random.key(0),

@@ -26,7 +26,7 @@ from experiments.common import (
     stage,
     training_settings,
 )
-from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
+from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, has_images
 from experiments.figures import curves_figure, embedding_figure, episode_figure, layers_figure, occlusion_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
 from metarep_jax.data.pseudo_tasks import TaskConfig, TaskSource, augmentation_tasks, cluster_tasks, make_partitions
@@ -92,9 +92,12 @@ def training_tasks(run: Run, settings: MetatrainSettings, spec: EpisodeSpec, emb
     """Batches of training episodes, of classes or without labels; ``embed`` gives the features to cluster.
 
     Raises:
-      ValueError: for tasks from augmentations without one, and tasks from clusters without features.
+      ValueError: for views of anything but images, tasks from augmentations without views, and tasks from clusters
+        without features.
     """
     pool, tasks, augment = run.splits.train, settings.train.batch_size, make_augment(settings.augment)
+    if settings.augment != "none" and not has_images(run):
+        raise ValueError(f"meta.augment is for images, and {run.config.data.name} has none; leave it out")
     if settings.tasks.source == "augmentations":
         if settings.augment == "none":
             raise ValueError("tasks from augmentations need views of images; set meta.augment, such as glyph")
@@ -103,9 +106,10 @@ def training_tasks(run: Run, settings: MetatrainSettings, spec: EpisodeSpec, emb
         if embed is None:
             raise ValueError("tasks from clusters need features; give --start or --features, a finished run's folder")
         features = compute_features(embed, pool.inputs)
-        parts = make_partitions(run.key(10), pool, features, spec, settings.tasks)
-        return augmented_feed(cluster_tasks(parts, spec, tasks), augment)
-    return augmented_feed(episode_feed(pool, spec, tasks), augment)
+        feed = cluster_tasks(make_partitions(run.key(10), pool, features, spec, settings.tasks), spec, tasks)
+    else:
+        feed = episode_feed(pool, spec, tasks)
+    return augmented_feed(feed, augment) if has_images(run) else feed
 
 
 def metatrain_stage(
@@ -149,7 +153,8 @@ def metatrained_model(
         check_encoder_variables(encoder, encoder_params, pool.inputs[:2])
     learner = make_learner(settings.learner, encoder, way=settings.episode.way)
     spec = training_episode(run, settings.episode, learner, settings.tasks.source)
-    card = ModelSpec("learner", encoder_config, settings.learner, tuple(pool.inputs.shape[1:]), way=spec.way)
+    shape = tuple(pool.inputs.shape[1:])
+    card = ModelSpec("learner", encoder_config, settings.learner, shape, way=spec.way, tokenizer=run.tokenizer)
     fitted = fit(
         meta_learning(learner, spec, encoder_params=encoder_params),
         training_tasks(run, settings, spec, embed),
@@ -201,14 +206,14 @@ def work(run: Run) -> None:
         encoder_params=start.encoder_params if start else None,
         embed=features.embed if features else None,
     )
-    labelled = config.meta.tasks.source == "labels"
+    labelled, images = config.meta.tasks.source == "labels", has_images(run)
     cells = cells_of(run, {"meta_learned": model}, config.evaluate, modes=True)
     paths = [
-        *([episode_figure(run, training_episode(run, config.meta.episode))] if labelled else []),
+        *([episode_figure(run, training_episode(run, config.meta.episode))] if labelled and images else []),
         curves_figure(run, {"meta-learn": run.folder}),
         embedding_figure(run, model),
         layers_figure(run, model, start.encoder_params if start else None),
-        occlusion_figure(run, model),
+        *([occlusion_figure(run, model)] if images else []),
     ]
     finish(run, cells, figure_paths=paths)
 

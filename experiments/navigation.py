@@ -29,7 +29,7 @@ from metarep_jax.evaluate.returns import returns_by_updates
 from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.metalearn.reinforce import Estimator
 from metarep_jax.report import results
-from metarep_jax.report.figures import save_learning_curves, save_paths, save_returns
+from metarep_jax.report.figures import save_learning_curves, save_lines, save_paths
 from metarep_jax.report.labels import row_label
 from metarep_jax.report.published import published_column
 from metarep_jax.train import (
@@ -229,7 +229,7 @@ def figures_of(config: NavigationConfig, policies: dict[str, list[Policy]], cell
     """Draws the returns, the first seed's paths, and the course of its training."""
     folder = config.run_folder / "figures"
     paths = [folder / f"{name}.png" for name in ("returns", "paths", "curves")]
-    save_returns(paths[0], cells)
+    save_lines(paths[0], cells, title="Return on new goals, mean of an episode", xlabel="updates by policy gradient")
     rows = {}
     for row in ("maml", "pretrained_on_all_goals"):
         by_stage = {stage: paths_of(config, policies[row][0], jnp.array(GOALS), k) for stage, k in STAGES.items()}

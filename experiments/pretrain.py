@@ -17,9 +17,11 @@ from typing import Any
 import jax
 
 from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
-from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
+from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, has_images
 from experiments.figures import curves_figure, embedding_figure, views_figure
+from experiments.generated import draw_generated, generated_figures
 from experiments.held_out import held_out_cells, judge_held_out
+from experiments.masked_words import has_masked_words, keep_masked_words, masked_words_figure
 from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_partners
 from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, fit_whitening
@@ -98,7 +100,10 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         settings=training_settings(config),
         devices=run.devices,
     )
-    judge_held_out(run, folder, settings.objective, *make(None), fitted)
+    encoder, objective = make(None)
+    judge_held_out(run, folder, settings.objective, encoder, objective, fitted)
+    keep_masked_words(run, folder, settings.objective, encoder, fitted)
+    draw_generated(run, folder, settings.objective, encoder, fitted)
     return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
 
 
@@ -141,11 +146,6 @@ def untrained_model(run: Run, whiten: float) -> Model:
     return features_model(run, variables, whiten)
 
 
-def has_images(run: Run) -> bool:
-    """Whether the data are images, of which there are views; not text or audio."""
-    return run.splits.train.inputs.ndim == 4
-
-
 def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:
     """``train`` for ``epochs`` passes over ``rows`` rows, or as it is."""
     if epochs is None:
@@ -166,6 +166,8 @@ def work(run: Run) -> None:
         *([views_figure(run, settings.augment)] if has_images(run) else []),
         curves_figure(run, {"pretrain": run.folder}),
         embedding_figure(run, model),
+        *([masked_words_figure(run)] if has_masked_words(run.folder) else []),
+        *generated_figures(run.folder),
     ]
     finish(run, cells, figure_paths=paths)
 

@@ -4,9 +4,10 @@
     python -m experiments.rounds --start runs/pretrain-omniglot --rounds 2
 
 No label is used before the test. Stage 1 learns features; a round averages them over slightly moved views, clusters the
-training images (CACTUs, https://arxiv.org/abs/1810.02334), and trains Prototypical Networks on tasks of clusters,
-from the encoder it has. Better features make purer clusters, from which the next round learns. Each stage and round
-writes a folder of its own, so that the same command goes on where an interrupted run stopped.
+training images by their neighbourhoods, and trains Prototypical Networks on tasks of clusters from the encoder it has
+(Ji et al. 2019, https://arxiv.org/abs/1912.12178). Better features make purer clusters, from which the next round
+learns. Each stage and round writes a folder of its own, so that the same command goes on where an interrupted run
+stopped.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ class RoundsSettings:
     meta: MetatrainSettings = MetatrainSettings(
         learner=LearnerConfig(name="prototypical"),
         episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
-        tasks=TaskConfig(source="clusters", clusters=1000, partitions=1),
+        tasks=TaskConfig(source="clusters", clustering="dense", partitions=1),
         augment="shift",
         optimiser=OptimiserConfig(name="adam", learning_rate=1e-2, schedule="cosine", warmup_steps=50),
         train=FitConfig(steps=1000, batch_size=2, validate_every=500),

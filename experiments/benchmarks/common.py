@@ -20,7 +20,7 @@ import optax
 from rich.console import Console
 
 from metarep_jax.report import results, tables
-from metarep_jax.train import local_devices, use_cpu_devices
+from metarep_jax.train import OptimiserConfig, local_devices, make_optimiser, use_cpu_devices
 from metarep_jax.train.parallel import check_batch, map_step, replicate, shard
 from metarep_jax.train.step import TrainState, make_update, roots_of
 from metarep_jax.types import Trainable, batch_axis
@@ -76,14 +76,20 @@ def peers_present(config: PeerBenchmarkConfig, *modules: str) -> bool:
 
 
 def training_step(
-    trainable: Trainable, params: Any, state: Any, batch: Any, *, devices: list, learning_rate: float = 1e-3
+    trainable: Trainable,
+    params: Any,
+    state: Any,
+    batch: Any,
+    *,
+    devices: list,
+    optimiser: optax.GradientTransformation | None = None,
 ) -> tuple[Candidate, list]:
-    """The training loop's own update by Adam on one ``batch``, spread over the devices, always the same.
+    """The training loop's own update (default: Adam) on one ``batch``, spread over the devices, always the same.
 
     Returns:
       The step, and a list that holds the last step's ``[train state, metrics]``, with a leading device axis.
     """
-    optimiser, size = optax.adam(learning_rate), batch_axis(batch)
+    optimiser, size = optimiser or optax.adam(1e-3), batch_axis(batch)
     check_batch(size, devices)
     update = make_update(trainable, optimiser, lambda source, *_: source, size=size, shards=len(devices))
     mapped = map_step(update, devices)
@@ -96,6 +102,15 @@ def training_step(
         jax.block_until_ready(last)
 
     return step, last
+
+
+def pretraining_step(
+    trainable: Trainable, batch: Any, *, devices: list, optimiser: OptimiserConfig
+) -> tuple[Candidate, list]:
+    """``training_step`` of a pretraining from its own start, which ``last`` holds before the first step."""
+    params, state = jax.jit(trainable.init)(roots_of([0]).init, batch)
+    made = make_optimiser(optimiser, total_steps=1_000_000)  # a constant rate: the total does not matter
+    return training_step(trainable, params, state, batch, devices=devices, optimiser=made)
 
 
 def set_torch_threads(devices: list) -> None:
@@ -156,6 +171,12 @@ def median_cell(times: np.ndarray) -> dict[str, Any]:
     """The median in ms and the half-width of its 95% interval (McGill et al. 1978: 1.57 IQR / √n)."""
     spread = np.percentile(times, 75) - np.percentile(times, 25)
     return {"mean": float(np.median(times)), "ci95": float(1.57 * spread / np.sqrt(times.size)), "n": int(times.size)}
+
+
+def images_per_s(cell: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """The rate of a step that takes ``images``, from its ``median_cell``."""
+    rate = 1e3 * images / cell["mean"]
+    return {"mean": rate, "ci95": rate * cell["ci95"] / cell["mean"], "n": cell["n"]}
 
 
 def cells_of(measured: Mapping[str, Mapping[str, np.ndarray]], gflop: Mapping[str, float]) -> dict[str, dict[str, Any]]:

@@ -9,22 +9,18 @@ import dataclasses
 import time
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax import lax
 
 from experiments.benchmarks import common
 from metarep_jax.data.augment import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import simclr
-from metarep_jax.train import AXIS, OptimiserConfig, check_batch, make_optimiser, pretraining
-from metarep_jax.train.parallel import map_step, replicate
-from metarep_jax.train.step import initial_state, make_update, roots_of
+from metarep_jax.train import AXIS, OptimiserConfig, check_batch, pretraining
 
 COLUMNS = {"views": "glyph", "no_views": "none"}  # the augmentation behind each column
-SIDE, HIDDEN, OUT, TEMPERATURE = 28, 256, 128, 0.1
+SIDE, HIDDEN, OUT = 28, 256, 128
+SIMCLR = {"temperature": 0.1, "hidden": HIDDEN, "out": OUT}
 OPTIMISER = OptimiserConfig(name="adamw", learning_rate=2e-3, weight_decay=1e-4)
 
 
@@ -64,8 +60,7 @@ def main(config: Config) -> None:
     cells = common.cells_of(measured, gflop)
     for row in [row for row in cells if row not in ("ratio_to_best_peer", "share_of_peak")]:
         cells[f"{row}_images_per_s"] = {
-            column: {"mean": 2e3 * config.batch / cell["mean"], "ci95": None, "n": cell["n"]}
-            for column, cell in cells[row].items()
+            column: common.images_per_s(cell, 2 * config.batch) for column, cell in cells[row].items()
         }
     protocol = f"SimCLR, 2 × {config.batch} views of {SIDE}×{SIDE}×1, Conv4-{config.width} stride 2, AdamW"
     common.finish("contrastive_step", config, cells, protocol=protocol, started=started)
@@ -74,80 +69,31 @@ def main(config: Config) -> None:
 def our_step(config: Config, images: np.ndarray, augment: str, devices: list) -> common.Candidate:
     """The project's own training step, mapped over the devices."""
     encoder = make_encoder(EncoderConfig(width=config.width), axis_name=AXIS)
-    views = make_augment(augment)
-    objective = simclr(encoder, augment=views, temperature=TEMPERATURE, hidden=HIDDEN, out=OUT, axis_name=AXIS)
-    trainable, optimiser = pretraining(objective), make_optimiser(OPTIMISER, total_steps=1_000_000)
-    each = config.batch // len(devices)
-
-    def batch_at(source: Any, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> dict[str, Any]:
-        del root, turn, step, micro
-        return {"inputs": lax.dynamic_slice_in_dim(source, part * each, each)}
-
-    roots = roots_of((0,))
-    first = initial_state(trainable, optimiser, roots, {"inputs": jnp.asarray(images[:2])}, averaged=False)
-    update = make_update(trainable, optimiser, batch_at, size=config.batch, shards=len(devices))
-    mapped = map_step(lambda train, source, roots: update(train, source, roots, jnp.int32(0)), devices)
-    source = replicate(jnp.asarray(images), devices)
-    train = replicate(first, devices)
-
-    def step() -> None:
-        nonlocal train
-        train, metrics = mapped(train, source, roots)
-        jax.block_until_ready((train.step, metrics))
-
-    return step
+    trainable = pretraining(simclr(encoder, augment=make_augment(augment), **SIMCLR, axis_name=AXIS))
+    return common.pretraining_step(trainable, {"inputs": images}, devices=devices, optimiser=OPTIMISER)[0]
 
 
 def torch_steps(config: Config, images: np.ndarray, views: bool) -> dict[str, common.Candidate]:
     """The same step in PyTorch, for each memory format; the faster one counts."""
     import torch
 
-    formats = {"torch": torch.contiguous_format, "torch_channels_last": torch.channels_last}
-    return {name: _torch_step(config, images, views, memory_format) for name, memory_format in formats.items()}
+    from experiments.benchmarks import ssl_peers, torch_nets
 
-
-def _torch_step(config: Config, images: np.ndarray, views: bool, memory_format: Any) -> common.Candidate:
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-
-    torch.manual_seed(0)
-    layers: list[Any] = []
-    for channels in (1, *(config.width,) * 3):
-        layers += [nn.Conv2d(channels, config.width, 3, 2, 1, bias=False), nn.BatchNorm2d(config.width)]
-        layers += [nn.ReLU(inplace=True)]
-    encoder = nn.Sequential(*layers, nn.Flatten())
-    projector = nn.Sequential(
-        nn.Linear(4 * config.width, HIDDEN, bias=False),
-        nn.BatchNorm1d(HIDDEN),
-        nn.ReLU(inplace=True),
-        nn.Linear(HIDDEN, OUT, bias=False),
-    )
-    network: Any = nn.Sequential(encoder, projector)
-    network = network.to(memory_format=memory_format)
-    decay = OPTIMISER.weight_decay
-    groups = [
-        {"params": [leaf for leaf in network.parameters() if leaf.ndim > 1], "weight_decay": decay},
-        {"params": [leaf for leaf in network.parameters() if leaf.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=OPTIMISER.learning_rate, fused=True)
-    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    n = config.batch
-    partner = torch.cat([torch.arange(n, 2 * n), torch.arange(n)])
-    itself = torch.eye(2 * n, dtype=torch.bool)
+    inputs = torch_nets.channels_first(images, turned=False)
     augment = _torch_views() if views else lambda both: both
 
-    def step() -> None:
-        both = inputs.float().div_(255).repeat(2, 1, 1, 1)
-        both = augment(both).contiguous(memory_format=memory_format)
-        embeddings = F.normalize(network(both))
-        logits = (embeddings @ embeddings.T / TEMPERATURE).masked_fill(itself, -torch.inf)
-        loss = F.cross_entropy(logits, partner)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+    def step_in(memory_format: Any) -> common.Candidate:
+        torch.manual_seed(0)
+        peer = ssl_peers.SimCLR(1, SIDE, config.width, **SIMCLR).to(memory_format=memory_format)
+        optimiser = torch_nets.adamw(peer, OPTIMISER)
 
-    return step
+        def step() -> None:
+            both = inputs.float().div_(255).repeat(2, 1, 1, 1)
+            ssl_peers.update(peer, optimiser, augment(both).contiguous(memory_format=memory_format))
+
+        return step
+
+    return {name: step_in(memory_format) for name, memory_format in torch_nets.FORMATS.items()}
 
 
 def _torch_views() -> Any:

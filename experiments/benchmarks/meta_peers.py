@@ -1,8 +1,6 @@
 """The MAML step in PyTorch, three ways, as the peers of ``meta_step``: torch.func, higher, and autograd.
 
-All compute the same network, loss and Adam update as ours. Their convolutions pad by 1 on both sides, which is
-PyTorch's fast path, while ours pad as TensorFlow's SAME, at the end; on images and kernels turned by 180° the two
-are the same.
+All compute the same network, loss and Adam update as ours.
 """
 
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
+from experiments.benchmarks import torch_nets
 from metarep_jax.types import Episode
 
 Batch = tuple[torch.Tensor, ...]  # support images and labels, query images and labels, tasks leading
@@ -26,36 +25,26 @@ class Net(nn.Module):
 
     def __init__(self, channels: int, width: int, way: int):
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(width if i else channels, width, 3, stride=2, padding=1, bias=False) for i in range(4)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width, track_running_stats=False) for _ in range(4))
+        self.encoder = torch_nets.Conv4(channels, width, running=False)
         self.head = nn.Linear(width, way)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images [n, c, h, w] to logits [n, way]."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = functional.relu(norm(conv(x)))
-        return self.head(x.mean((2, 3)))
+        return self.head(self.encoder(x).mean((2, 3)))
 
 
 def net_of(params: Any, channels: int, width: int, way: int) -> Net:
     """The PyTorch network with our parameters."""
     net = Net(channels, width, way)
-    tensors = {"head.weight": params["head"]["kernel"].T, "head.bias": params["head"]["bias"]}
-    for i in range(4):
-        kernel = np.asarray(params["encoder"][f"Conv_{i}"]["kernel"])
-        tensors[f"convs.{i}.weight"] = kernel.transpose(3, 2, 0, 1)[:, :, ::-1, ::-1]
-        tensors[f"norms.{i}.weight"] = params["encoder"][f"Norm_{i}"]["scale"]
-        tensors[f"norms.{i}.bias"] = params["encoder"][f"Norm_{i}"]["bias"]
-    net.load_state_dict({name: torch.tensor(np.array(value)) for name, value in tensors.items()})
+    encoder, head = torch_nets.conv4_arrays(params["encoder"]), torch_nets.dense_arrays(params["head"])
+    torch_nets.set_parameters(net, torch_nets.within("encoder", encoder) | torch_nets.within("head", head))
     return net
 
 
 def kernel_gradients(net: Net) -> list[np.ndarray]:
     """The gradients of the convolutions' kernels, laid out as ours [kh, kw, in, out]."""
     found = []
-    for conv in net.convs:
+    for conv in net.encoder.convs:
         grad = conv.get_parameter("weight").grad
         assert grad is not None
         found.append(grad.numpy().transpose(2, 3, 1, 0)[::-1, ::-1])
@@ -64,10 +53,7 @@ def kernel_gradients(net: Net) -> list[np.ndarray]:
 
 def torch_batch(episodes: Episode) -> Batch:
     """Our episodes as PyTorch's tensors, images turned by 180° and channels first."""
-
-    def images(x: Any) -> torch.Tensor:
-        turned = np.asarray(x)[:, :, ::-1, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(turned.transpose(0, 1, 4, 2, 3)))
+    images = torch_nets.channels_first
 
     def labels(y: Any) -> torch.Tensor:
         return torch.tensor(np.array(y), dtype=torch.int64)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 from experiments.benchmarks import common
@@ -101,9 +102,8 @@ def ours(
     learner = make_learner(config, setting)
     params, state = initial_params(learner, episodes)
     trainable = meta_learning(learner, EpisodeSpec(WAY, 1, setting.query), chunk=config.chunk)
-    step, last = common.training_step(
-        trainable, params, state, episodes, devices=devices, learning_rate=config.learning_rate
-    )
+    optimiser = optax.adam(config.learning_rate)
+    step, last = common.training_step(trainable, params, state, episodes, devices=devices, optimiser=optimiser)
     params = jax.tree.map(np.asarray, params)
     step()
     train, metrics = last

@@ -20,8 +20,9 @@ from metarep_jax.types import EpisodeSpec
 
 BATCH = 256
 STEPS: dict[Budget, int] = {"trial": 4, "short": 2500, "full": 128_000}
-BEST_STEPS: dict[Budget, int] = {"trial": 6, "short": 40_000, "full": 128_000}
-ROUND_STEPS: dict[Budget, int] = {"trial": 4, "short": 2500, "full": 10_000}
+BEST_STEPS: dict[Budget, int] = {"trial": 6, "short": 6000, "full": 40_000}
+ROUND_STEPS: dict[Budget, int] = {"trial": 4, "short": 1000, "full": 10_000}
+ROUNDS = 4  # of the best row
 AVERAGED = 32  # views that the best row's features are averaged over at test
 CONV4 = EncoderConfig(name="conv4", width=64)
 TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4)
@@ -76,16 +77,19 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         "swav": objective("swav", views),
         "psco": objective("psco", f"{views}; a queue of 4,096"),
         "umtra": Recipe(
-            f"Prototypical Networks on tasks from images and their {views}", meta=tasks("augmentations", budget)
+            f"Prototypical Networks on tasks from images and their {views}",
+            meta=tasks(TaskConfig("augmentations"), budget),
         ),
         "cactus": Recipe(
             "Prototypical Networks on clusters of SimCLR's features",
             pretrain=stage_one(ObjectiveConfig(name="simclr"), budget, CONV4),
-            rounds=RoundsSettings(rounds=1, views=0, meta=tasks("clusters", budget)),
+            rounds=RoundsSettings(
+                rounds=1, views=0, meta=tasks(TaskConfig("clusters", clusters=1000, partitions=1), budget)
+            ),
         ),
         "best": best(budget),
         "supcon": objective("supcon", f"with labels; {views}"),
-        "prototypical": Recipe("with labels; images shifted by whole pixels", meta=tasks("labels", budget)),
+        "prototypical": Recipe("with labels; images shifted by whole pixels", meta=tasks(TaskConfig("labels"), budget)),
     }  # fmt: skip
 
 
@@ -106,13 +110,13 @@ def stage_one(objective: ObjectiveConfig, budget: Budget, encoder: EncoderConfig
     )
 
 
-def tasks(source: Any, budget: Budget, steps: int | None = None) -> MetatrainSettings:
+def tasks(source: TaskConfig, budget: Budget, steps: int | None = None) -> MetatrainSettings:
     """Prototypical Networks on 60-way tasks, quarter turns as classes of their own."""
     return MetatrainSettings(
         learner=LearnerConfig(name="prototypical"),
         episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
-        tasks=TaskConfig(source=source, clusters=1000, partitions=1),
-        augment="handwriting" if source == "augmentations" else "shift",
+        tasks=source,
+        augment="handwriting" if source.source == "augmentations" else "shift",
         optimiser=OptimiserConfig(
             name="adam", learning_rate=1e-2, schedule="cosine", warmup_steps=0 if budget == "trial" else 50
         ),
@@ -127,11 +131,12 @@ def best(budget: Budget) -> Recipe:
     start = dataclasses.replace(
         start, whiten=0.15, train=dataclasses.replace(start.train, steps=steps, refresh_every=max(steps // 24, 1))
     )
+    dense = TaskConfig("clusters", clustering="dense", partitions=1)
     return Recipe(
-        f"SimCLR whose partners are mutual neighbours, found anew; then rounds of Prototypical Networks on clusters; "
-        f"features averaged over {AVERAGED} views at test",
+        f"SimCLR whose partners are mutual neighbours, {steps:,} steps; then {ROUNDS} rounds of Prototypical Networks "
+        f"on clusters, {ROUND_STEPS[budget]:,} steps each; features averaged over {AVERAGED} views at test",
         pretrain=start,
-        rounds=RoundsSettings(rounds=3, meta=tasks("clusters", budget, ROUND_STEPS[budget])),
+        rounds=RoundsSettings(rounds=ROUNDS, meta=tasks(dense, budget, ROUND_STEPS[budget])),
         views=AVERAGED,
     )
 

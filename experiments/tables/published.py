@@ -25,6 +25,13 @@ class Published(NamedTuple):
 COLUMNS = {
     "omniglot_supervised": ("5w1s", "5w5s", "20w1s", "20w5s"),
     "sinusoid": ("5shot", "10shot"),
+    "omniglot_unsupervised": (
+        *("5w1s", "5w5s", "20w1s", "20w5s"),
+        *("rotations_5w1s", "rotations_5w5s", "rotations_20w1s", "rotations_20w5s"),
+    ),
+    "label_efficiency": ("0 classes", "10 classes", "32 classes", "103 classes", "325 classes", "1028 classes"),
+    "intents": ("banking77_5w1s", "banking77_5w5s", "clinc150_5w1s", "clinc150_5w5s"),
+    "spoken_digits": ("speaker", "digit", "digit_unseen_speaker"),
 }
 ARXIV = "https://arxiv.org/abs/"
 # Numbers in the order of the table's columns; – where the source has none. "?" after the source: not checked.
@@ -48,6 +55,23 @@ ROWS = {
         "maml": ("1.13±0.18 0.77±0.11", "1707.09835"),
         "meta_sgd": ("0.90±0.16 0.53±0.09", "1707.09835"),
     },
+    # Vinyals' classes with rotations, but UMTRA's split, which its paper does not name. SimCLR and MoCo v2 as PsCo's
+    # authors ran them.
+    "omniglot_unsupervised": {
+        "umtra": ("– – – – 83.80 95.43 74.25 92.12", "1811.11819"),
+        "cactus": ("– – – – 68.84 87.78 48.09 73.36", "1810.02334"),
+        "simclr": ("– – – – 92.13 97.06 80.95 91.60", "2303.00996?"),
+        "moco": ("– – – – 92.66 97.38 82.13 92.34", "2303.00996?"),
+        "psco": ("– – – – 96.37 99.13 89.60 97.07", "2303.00996?"),
+        "best": ("– – – – 97.03 99.19 91.28 97.37", "1912.12178?"),
+        "prototypical": ("– – – – 98.35 99.58 95.31 98.81", "1810.02334?"),
+    },
+    "label_efficiency": {},
+    "intents": {
+        # ProtAugment, from BERT-base, which was pretrained on large corpora: an upper reference, not this method.
+        "masked_lm_prototypical": ("89.56 94.71 96.49 98.74", "2105.12995?"),
+    },
+    "spoken_digits": {},
 }
 
 

@@ -10,11 +10,11 @@ from experiments.common import command_line, console, errors_told
 from experiments.readme import main as draw_readme
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
-from experiments.tables.command import TableConfig, check_names, merge, plan_table, show
+from experiments.tables.command import RESULTS, TableConfig, check_names, merge, plan_table, show
 from experiments.tables.jobs import Job, run_jobs
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.report.provenance import device_of_run
-from metarep_jax.report.results import Result, read_result, write_result
+from metarep_jax.report.results import Cells, Result, read_result, write_result
 from metarep_jax.train import use_cpu_devices
 
 Measure = Callable[[Path, int], dict[str, Interval]]  # (folder of a seed, seed) -> the columns
@@ -32,6 +32,7 @@ class Row:
     steps: int
     minutes: float  # estimate for two CPU cores
     shown: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what the table of settings tells beside
+    combine: Callable[[Sequence[Interval]], Interval] = interval_over_seeds  # the seeds' intervals into one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class RowTable:
     protocol: str
     order: tuple[str, ...]
     data: tuple[str, ...]  # names of the data sets whose cells count
+    figure: Callable[[Path, Cells], None] | None = None  # draws the cells
 
 
 def main(table: RowTable, config: RowsConfig, rows: Callable[[], Sequence[Row]]) -> None:
@@ -57,7 +59,9 @@ def main(table: RowTable, config: RowsConfig, rows: Callable[[], Sequence[Row]])
     with errors_told():
         check_names("rows", config.rows or table.order, table.order)
         if config.merge:
-            merge(table.name, config.folders, table.order, protocol=table.protocol, data=table.data)
+            result = merge(table.name, config.folders, table.order, protocol=table.protocol, data=table.data)
+            if table.figure is not None:
+                table.figure(RESULTS / "figures" / f"{table.name}.png", result.cells)
             draw_readme()
             return
         folder = config.folder(table.name)
@@ -119,7 +123,7 @@ def run_row(table: str, row: Row, folder: Path, config: RowsConfig) -> list[Resu
             table,
             row.name,
             column,
-            interval_over_seeds(each),
+            row.combine(each),
             budget=config.budget,
             command=command_line(f"experiments.tables.{table}"),
             protocol=row.protocol,

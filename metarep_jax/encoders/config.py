@@ -33,9 +33,10 @@ class EncoderConfig:
     """Filters of the first block (MLP: units of each of four layers; Transformers: of every vector)."""
     downsample: Literal["stride", "pool"] = "stride"
     """conv4: stride-2 convolutions (as in MAML's code) or 2×2 max-pooling (as in Prototypical Networks)."""
-    readout: Literal["flatten", "mean", "cls"] = "flatten"
+    readout: Literal["flatten", "mean", "cls", "moments"] = "flatten"
     """conv4: all positions of the last block as features, or their mean. Transformers: cls takes the first vector, all
-    else is the mean."""
+    else is the mean. waveform, patches: moments are mean and standard deviation of frames and contexts, all else is the
+    contexts' mean."""
     stem: Literal["small", "imagenet"] = "small"
     """resnet18/34/50: a 3×3 stem for small images, or 7×7 with stride 2 and max-pool."""
     norm: Literal["batch", "group", "layer", "none"] = "batch"
@@ -162,7 +163,7 @@ def _blocks(config: EncoderConfig) -> dict[str, Any]:
 def _waveform(config: EncoderConfig, *, dtype: Any, conv: str, **how: Any) -> nn.Module:
     del how
     frames = WaveformFrames(config.width, config.strides, dtype=dtype, conv=conv)
-    return ContextEncoder(frames, config.context, dtype=dtype)
+    return ContextEncoder(frames, config.context, _over_time(config), dtype=dtype)
 
 
 def _log_mel(config: EncoderConfig, **how: Any) -> nn.Module:
@@ -173,7 +174,11 @@ def _log_mel(config: EncoderConfig, **how: Any) -> nn.Module:
 def _patches(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
     each = _conv4(dataclasses.replace(config, norm="layer", readout="mean"), dtype=dtype, **how)
     frames = PatchFrames(each, config.patch, config.patch_stride or max(config.patch // 2, 1))
-    return ContextEncoder(frames, config.context, dtype=dtype)
+    return ContextEncoder(frames, config.context, _over_time(config), dtype=dtype)
+
+
+def _over_time(config: EncoderConfig) -> str:
+    return "moments" if config.readout == "moments" else "context"
 
 
 ENCODERS = {

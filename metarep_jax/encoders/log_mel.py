@@ -7,7 +7,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.transformer import read_out
+from metarep_jax.encoders.sequences import moments
 from metarep_jax.encoders.waveform import as_wave_float, recorded_samples
 
 FLOOR = 1e-6  # of energies before their logarithm: near the rounding of 16-bit samples
@@ -39,9 +39,7 @@ class LogMel(nn.Module):
         windows = as_wave_float(x)[:, start[:, None] + jnp.arange(width)] * np.hanning(width)
         energy = jnp.square(jnp.abs(jnp.fft.rfft(windows))) / width
         found = jnp.log(energy @ mel_filters(self.rate, width, self.bins) + FLOOR)
-        mean = read_out(found, keep, "mean")
-        variance = read_out(jnp.square(found - mean[:, None]), keep, "mean")
-        return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)
+        return moments(found, keep)
 
 
 def mel_filters(rate: int, width: int, bins: int) -> Float[np.ndarray, "frequencies bins"]:

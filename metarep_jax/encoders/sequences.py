@@ -16,9 +16,10 @@ class ContextEncoder(nn.Module):
     """A module of frames and a GRU that runs over them: inputs [n, ...] to features [n, dim].
 
     ``frames`` maps inputs to ``(frames [n, l, dim], which of them count [n, l])``. ``readout``: the mean over the
-    counting frames of the GRU's states ("context", [n, context]) or of the frames themselves ("frames", [n, dim]).
-    Both parts are pretrained by ``pretrain.cpc`` and handed on together. Source: van den Oord et al. 2018,
-    https://arxiv.org/abs/1807.03748, figure 1.
+    counting frames of the GRU's states ("context", [n, context]) or of the frames themselves ("frames", [n, dim]), or
+    mean and standard deviation over them of both ("moments", [n, 2 · (dim + context)]). Both parts are pretrained by
+    ``pretrain.cpc`` and handed on together. Source: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748,
+    figure 1.
     """
 
     frames: nn.Module
@@ -27,8 +28,8 @@ class ContextEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        if self.readout not in ("context", "frames"):
-            raise ValueError(f"ContextEncoder: unknown readout {self.readout!r}; there are: context, frames")
+        if self.readout not in ("context", "frames", "moments"):
+            raise ValueError(f"ContextEncoder: unknown readout {self.readout!r}; there are: context, frames, moments")
         self.gru = nn.RNN(nn.GRUCell(self.context, dtype=self.dtype))
 
     def __call__(
@@ -36,6 +37,8 @@ class ContextEncoder(nn.Module):
     ) -> Float[Array, "n dim"]:
         del mask, running
         frames, contexts, keep = self.sequence(x)
+        if self.readout == "moments":
+            return moments(jnp.concatenate([frames, contexts], axis=-1), keep)
         return read_out(contexts if self.readout == "context" else frames, keep, "mean")
 
     def sequence(self, x: Shaped[Array, "n ..."]) -> Sequences:
@@ -74,6 +77,15 @@ class PatchFrames(nn.Module):
         squares = x[:, down[:, None, :, None], across[None, :, None, :]]  # [n, rows, columns, patch, patch, c]
         found = self.encoder(squares.reshape(-1, self.patch, self.patch, c))
         return found.reshape(n, rows * columns, -1), jnp.ones((n, rows * columns), bool)
+
+
+def moments(states: Float[Array, "n l dim"], keep: Bool[Array, "n l"]) -> Float[Array, "n both"]:
+    """Mean and standard deviation, [n, 2 · dim], of the vectors that ``keep`` marks; where they are all alike, the
+    gradient of the deviation is 0."""
+    mean = read_out(states, keep, "mean")
+    variance = read_out(jnp.square(states - mean[:, None]), keep, "mean")
+    spread = jnp.where(variance > 0, variance, 1)  # the root has no gradient at 0
+    return jnp.concatenate([mean, jnp.where(variance > 0, jnp.sqrt(spread), 0)], axis=-1)
 
 
 def grid_size(side: int, patch: int, stride: int) -> int:

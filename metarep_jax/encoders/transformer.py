@@ -169,6 +169,13 @@ def patchify(images: Float[Array, "n h w c"], patch: int) -> Float[Array, "n l p
     return cut.transpose(0, 1, 3, 2, 4, 5).reshape(n, (h // patch) * (w // patch), patch * patch * c)
 
 
+def unpatchify(patches: Float[Array, "n l patch"], shape: tuple[int, ...], patch: int) -> Float[Array, "n h w c"]:
+    """The inverse of ``patchify``, for images of ``shape`` (h, w, c)."""
+    h, w, c = shape
+    cut = patches.reshape(-1, h // patch, w // patch, patch, patch, c)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(-1, h, w, c)
+
+
 def grid_positions(size: tuple[int, ...], patch: int, dim: int) -> Float[Array, "l dim"]:
     """Where each patch of an image of that size lies: half the numbers for its row, half for its column.
 

@@ -5,12 +5,13 @@ from metarep_jax.evaluate.held_out import held_out, unigram
 from metarep_jax.evaluate.intervals import Interval, interval, interval_over_seeds
 from metarep_jax.evaluate.occlusion import occlusion_maps
 from metarep_jax.evaluate.pools import feature_pool, split_examples
-from metarep_jax.evaluate.probes import linear_probe, nearest_neighbours
+from metarep_jax.evaluate.probes import chosen_l2, linear_probe, nearest_neighbours, probe_hits
 from metarep_jax.evaluate.similarity import adaptation_similarity, layer_outputs, linear_cka, variables_similarity
 
 __all__ = [
     "Interval",
     "adaptation_similarity",
+    "chosen_l2",
     "episode_accuracy",
     "feature_pool",
     "few_shot_accuracy",
@@ -22,6 +23,7 @@ __all__ = [
     "linear_probe",
     "nearest_neighbours",
     "occlusion_maps",
+    "probe_hits",
     "split_examples",
     "unigram",
     "variables_similarity",

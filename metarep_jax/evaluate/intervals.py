@@ -28,16 +28,23 @@ def interval(values: Any) -> Interval:
     return Interval(float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(values.size)), int(values.size))
 
 
-def interval_over_seeds(found: Sequence[Interval]) -> Interval:
+def interval_over_seeds(found: Sequence[Interval], *, one_test: bool = False) -> Interval:
     """The mean of several seeds' means; its interval is the wider one of that over episodes and that over seeds.
 
     Seeds are few, so that theirs is Student's: 12.7 standard errors of two, 4.3 of three.
+
+    Args:
+      found: a seed each.
+      one_test: whether all seeds are judged on the same examples, of which more seeds do not make more.
     """
     from scipy.stats import t
 
     means = np.array([each.mean for each in found])
     episodes = np.sqrt(sum((each.ci95 or 0.0) ** 2 for each in found)) / len(found)
+    if one_test:
+        episodes = np.mean([each.ci95 or 0.0 for each in found])
     spread = 0.0
     if len(found) > 1:
         spread = t.ppf(0.975, len(found) - 1) * means.std(ddof=1) / np.sqrt(len(found))
-    return Interval(float(means.mean()), float(max(episodes, spread)), sum(each.n for each in found))
+    count = max(each.n for each in found) if one_test else sum(each.n for each in found)
+    return Interval(float(means.mean()), float(max(episodes, spread)), count)

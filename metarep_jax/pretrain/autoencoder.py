@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from metarep_jax.encoders.decoder import make_decoder
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.pretrain.chain import Chain, chain, encoder_features
 from metarep_jax.types import Keys, Objective
+
+DROP = 0.25  # of the denoising autoencoder (Vincent et al. 2008, table 1)
 
 
 def autoencoder(
@@ -63,8 +65,8 @@ def autoencoder(
     return Objective(init, loss, encoder_features(encoder))
 
 
-def denoising_autoencoder(encoder: nn.Module, *, noise: float = 0.0, drop: float = 0.25, **more: Any) -> Objective:
-    """``autoencoder`` with a quarter of the input dropped unless told otherwise (Vincent et al. 2008, table 1)."""
+def denoising_autoencoder(encoder: nn.Module, *, noise: float = 0.0, drop: float = DROP, **more: Any) -> Objective:
+    """``autoencoder`` with a quarter of the input dropped unless told otherwise."""
     return autoencoder(encoder, noise=noise, drop=drop, **more)
 
 
@@ -78,3 +80,31 @@ def corrupt(keys: Key[Array, " n"], inputs: Float[Array, "n ..."], noise: float,
         return jnp.where(jax.random.bernoulli(drop_key, drop, row.shape), 0, row) if drop else row
 
     return jax.vmap(one)(keys, inputs)
+
+
+def reconstruct(
+    encoder: nn.Module,
+    params: Any,
+    state: Any,
+    inputs: Shaped[Array, "n *shape"],
+    keys: Key[Array, " n"],
+    *,
+    noise: float = 0.0,
+    drop: float = 0.0,
+    decoder: Callable[[tuple[int, ...]], nn.Module] = make_decoder,
+) -> dict[str, Float[Array, "n *shape"]]:
+    """What a trained autoencoder makes of inputs; settings as those of ``autoencoder``. Norms use running averages.
+
+    Returns:
+      "original"; with a corruption "corrupted", which is what the encoder sees; and "reconstruction".
+    """
+    clean = as_image_float(inputs)
+    seen = corrupt(keys, clean, noise, drop)
+    features = encoder_features(encoder)(params, state, seen)
+    made: Any = decoder(clean.shape[1:]).apply({"params": params["decoder"]}, features)
+    return {"original": clean, **({"corrupted": seen} if noise or drop else {}), "reconstruction": made}
+
+
+def reconstruct_denoised(*args: Any, drop: float = DROP, noise: float = 0.0, **more: Any) -> dict[str, Array]:
+    """``reconstruct`` with the corruption that ``denoising_autoencoder`` has unless told otherwise."""
+    return reconstruct(*args, drop=drop, noise=noise, **more)

@@ -6,10 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from metarep_jax.encoders import split_variables
-from metarep_jax.encoders.transformer import SMALL, Block, VisionTransformer, grid_positions, through
+from metarep_jax.encoders.transformer import (
+    SMALL,
+    Block,
+    VisionTransformer,
+    grid_positions,
+    through,
+    unpatchify,
+)
 from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.checks import check_positive
 from metarep_jax.pretrain.modules import trained
@@ -110,10 +117,59 @@ def masked_error(
 ) -> Float[Array, ""]:
     """The mean squared error over the masked patches, of which every row has as many."""
     if normalise:
-        mean, var = patches.mean(-1, keepdims=True), patches.var(-1, keepdims=True)
-        patches = (patches - mean) * jax.lax.rsqrt(var + 1e-6)  # as the authors' code has it
+        mean, spread = level_and_spread(patches)
+        patches = (patches - mean) / spread
     error = jnp.square(outputs - patches).mean(-1)
     return jnp.sum(error * masked) / jnp.sum(masked)
+
+
+def level_and_spread(patches: Float[Array, "n l patch"]) -> tuple[Float[Array, "n l 1"], Float[Array, "n l 1"]]:
+    """Each patch's mean and standard deviation; that of a patch without contrast is small, not 0, as in the authors'
+    code."""
+    return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True) + 1e-6)
+
+
+def fill_in(
+    encoder: Any,
+    params: Any,
+    state: Any,
+    inputs: Shaped[Array, "n h w c"],
+    keys: Key[Array, " n"],
+    *,
+    mask_ratio: float = 0.75,
+    decoder_width: int = 128,
+    decoder_depth: int = 2,
+    decoder_heads: int = 4,
+    normalise: bool = True,
+) -> dict[str, Float[Array, "n h w c"]]:
+    """What a trained masked autoencoder makes of images; settings as those of ``mae``.
+
+    Returns:
+      "original"; "masked", with grey for patches that are left out; and "reconstruction": the visible patches as they
+      are, and the decoder's for the others. With ``normalise`` it gives a patch's pixels relative to the patch's own
+      mean and standard deviation, which are taken from the original.
+    """
+    del state
+    patch, variables = encoder.patch, {"params": params["encoder"]}
+    kept = visible_count(inputs.shape, patch, mask_ratio)
+    patches: Any = encoder.apply(variables, inputs, method="patches")
+    visible, masked = choose_patches(keys, patches.shape[1], kept)
+    states = encoder.apply(variables, inputs, visible, method="states")
+    decoder = PatchDecoder(patch, decoder_width, decoder_depth, decoder_heads)
+    outputs: Any = decoder.apply({"params": params["decoder"]}, states, visible, inputs.shape[1:])
+    patches, hidden = patches.astype(jnp.float32), masked[..., None]
+    if normalise:
+        mean, spread = level_and_spread(patches)
+        outputs = mean + spread * outputs
+
+    def images(patches: Array) -> Array:
+        return unpatchify(patches, inputs.shape[1:], patch) * encoder.std + encoder.mean
+
+    return {
+        "original": images(patches),
+        "masked": images(jnp.where(hidden, (0.5 - encoder.mean) / encoder.std, patches)),
+        "reconstruction": images(jnp.where(hidden, outputs, patches)),
+    }
 
 
 def visible_count(shape: tuple[int, ...], patch: int, mask_ratio: float) -> int:

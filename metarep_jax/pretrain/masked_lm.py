@@ -28,6 +28,16 @@ class Masked(NamedTuple):
     counts: Bool[Array, "n k"]
 
 
+class Guesses(NamedTuple):
+    """What is said of one hidden token a row: the likeliest tokens and their probabilities [n, best], best first, and
+    the token that was hidden, ``truth`` [n], with its own."""
+
+    token: Int[Array, "n best"]
+    probability: Float[Array, "n best"]
+    truth: Int[Array, " n"]
+    of_truth: Float[Array, " n"]
+
+
 class TokenHead(nn.Module):
     """States of the encoder to logits: a dense layer, GELU and a norm, the encoder's own embeddings, and a bias."""
 
@@ -65,7 +75,6 @@ def masked_lm(encoder: nn.Module, *, share: float = 0.15, axis_name: str | None 
         raise ValueError(f"masked_lm: share must lie between 0 and 1, got {share}")
     if not isinstance(encoder, TextTransformer):
         raise ValueError(f"masked_lm needs an encoder of tokens (transformer), got {type(encoder).__name__}")
-    head = TokenHead()
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         encoder_key, head_key = jax.random.split(key)
@@ -74,16 +83,13 @@ def masked_lm(encoder: nn.Module, *, share: float = 0.15, axis_name: str | None 
         states = encoder.apply(variables, tokens, method="states")
         scores = partial(encoder.apply, variables, method="scores")
         # The encoder's own init does not visit its tied scores, and need not: they have no parameters of their own.
-        return split_variables({"encoder": variables, "head": head.init(head_key, states, scores)})
+        return split_variables({"encoder": variables, "head": TokenHead().init(head_key, states, scores)})
 
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
         del step
         tokens = batch["inputs"]
         masked = mask_tokens(keys.example, tokens, share, encoder.vocabulary)
-        states, state = trained(encoder, "encoder", params, state, masked.inputs, method="states")
-        states = jnp.take_along_axis(states, masked.place[..., None], axis=1)
-        scores = partial(encoder.apply, {"params": params["encoder"]}, method="scores")
-        logits, state = trained(head, "head", params, state, states, scores)
+        logits, state = token_logits(encoder, params, state, masked.inputs, masked.place)
         wanted = jnp.take_along_axis(tokens, masked.place, axis=1)
         mean = partial(weighted_mean, weight=masked.counts, axis_name=axis_name)
         value = mean(optax.softmax_cross_entropy_with_integer_labels(logits, wanted))
@@ -91,6 +97,35 @@ def masked_lm(encoder: nn.Module, *, share: float = 0.15, axis_name: str | None 
         return value, (state, {"masked_accuracy": mean(hits)})
 
     return Objective(init, loss, encoder_features(encoder))
+
+
+def token_logits(
+    encoder: nn.Module, params: Any, state: Any, tokens: Int[Array, "n l"], place: Int[Array, "n k"]
+) -> tuple[Float[Array, "n k vocabulary"], Any]:
+    """Logits of every token at some places of each row, and the moved state."""
+    states, state = trained(encoder, "encoder", params, state, tokens, method="states")
+    states = jnp.take_along_axis(states, place[..., None], axis=1)
+    scores = partial(encoder.apply, {"params": params["encoder"]}, method="scores")
+    return trained(TokenHead(), "head", params, state, states, scores)
+
+
+def masked_guesses(
+    encoder: nn.Module, params: Any, state: Any, tokens: Int[Array, "n l"], place: Int[Array, " n"], best: int = 5
+) -> Guesses:
+    """What a masked language model takes one token of each row for, when [MASK] stands in its place.
+
+    Args:
+      encoder, params, state: those of a trained ``masked_lm``.
+      tokens: rows of token ids.
+      place: of the token that is hidden, one a row.
+      best: how many guesses.
+    """
+    rows = jnp.arange(tokens.shape[0])
+    hidden = tokens.at[rows, place].set(MASK_TOKEN)
+    probability = jax.nn.softmax(token_logits(encoder, params, state, hidden, place[:, None])[0][:, 0])
+    likeliest, guess = lax.top_k(probability, best)
+    truth = tokens[rows, place]
+    return Guesses(guess, likeliest, truth, probability[rows, truth])
 
 
 def mask_tokens(keys: Key[Array, " n"], tokens: Int[Array, "n l"], share: float, vocabulary: int) -> Masked:

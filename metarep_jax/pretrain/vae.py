@@ -27,6 +27,8 @@ class VAE(NamedTuple):
     posterior: Callable[..., tuple[tuple[Array, Array], Any]]  # (params, state, x) -> (mean, log-variance), state
     decode: Callable[..., tuple[Array, Any]]  # (params, state, z, shape) -> means of x, or its logits; state
     log_likelihood: Callable[[Array, Array], Array]  # (what decode gave, x) -> log p(x|z) [n], in nats
+    means: Callable[[Array], Array]  # what decode gave -> means of x
+    latent: int  # dimensions of z
 
 
 def vae_model(
@@ -61,7 +63,8 @@ def vae_model(
     def decode(params: Any, state: Any, z: Array, shape: tuple[int, ...]) -> tuple[Array, Any]:
         return trained(decoder(shape), "decoder", params, state, z)
 
-    return VAE(init, posterior, decode, likelihoods[likelihood])
+    means = jax.nn.sigmoid if likelihood == "bernoulli" else lambda outputs: outputs
+    return VAE(init, posterior, decode, likelihoods[likelihood], means, latent)
 
 
 def vae(

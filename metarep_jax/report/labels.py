@@ -35,8 +35,38 @@ ROWS = {
     "ridge": "R2-D2 (ridge regression)",
     "newton_logistic": "LR-D2 (logistic regression)",
     "svm": "MetaOptNet (support vectors)",
+    "autoencoder": "autoencoder",
+    "denoising_autoencoder": "denoising autoencoder",
+    "vae": "VAE",
+    "mae": "masked autoencoder",
+    "cpc": "CPC",
+    "cpc_across": "CPC, negatives across recordings",
+    "cpc_all": "CPC, negatives of all recordings",
+    "log_mel": "log-mel energies",
+    "rotation": "rotation prediction",
+    "simclr": "SimCLR",
+    "moco": "MoCo v2",
+    "moco_v3": "MoCo v3",
+    "byol": "BYOL",
+    "simsiam": "SimSiam",
+    "barlow": "Barlow Twins",
+    "vicreg": "VICReg",
+    "dino": "DINO",
+    "swav": "SwAV",
+    "psco": "PsCo",
+    "umtra": "tasks from augmentations (UMTRA)",
+    "cactus": "tasks from clusters (CACTUs)",
+    "best": "our best",
+    "supcon": "SupCon, with labels",
+    "from_scratch": "from scratch",
+    "pretrained_first": "after pretraining without labels",
+    "prototypical_scratch": "Prototypical Networks from scratch",
+    "masked_lm": "masked language model, no labels",
+    "masked_lm_prototypical": "masked language model, then Prototypical Networks",
 }
-_EPISODE = re.compile(r"(\d+)w(\d+)s")
+NAMES = {"banking77": "BANKING77", "clinc150": "CLINC150", "rotations": "rotations,"}  # before a column's way and shot
+PROBES = {"speaker": "speaker", "digit": "digit", "digit_unseen_speaker": "digit, unseen speaker"}  # columns
+_EPISODE = re.compile(r"(?:(\w+)_)?(\d+)w(\d+)s")
 _SHOTS = re.compile(r"(\d+)shot")
 _MODE = re.compile(r"(.+) \((running|support|one_query|transductive)\)")
 
@@ -49,16 +79,17 @@ def row_label(row: str) -> str:
 
 
 def column_label(column: str) -> str:
-    """``5w1s`` → "5-way 1-shot", ``5shot`` → "5-shot"."""
+    """``5w1s`` → "5-way 1-shot", ``banking77_5w1s`` → "BANKING77 5-way 1-shot", ``5shot`` → "5-shot"."""
     if match := _EPISODE.fullmatch(column):
-        return f"{match[1]}-way {match[2]}-shot"
+        what = f"{NAMES.get(match[1], match[1].replace('_', ' '))} " if match[1] else ""
+        return f"{what}{match[2]}-way {match[3]}-shot"
     match = _SHOTS.fullmatch(column)
-    return f"{match[1]}-shot" if match else column.replace("_", " ")
+    return f"{match[1]}-shot" if match else PROBES.get(column, column.replace("_", " "))
 
 
 def is_accuracy(column: str) -> bool:
-    """Whether a column holds accuracies in %: of episodes (``5w1s``) or of a fixed set (``12 classes``)."""
-    return bool(_EPISODE.fullmatch(column)) or column.endswith(" classes")
+    """Whether a column holds accuracies in %: of episodes (``5w1s``), of a fixed set (``12 classes``) or of a probe."""
+    return bool(_EPISODE.fullmatch(column)) or column.endswith(" classes") or column in PROBES
 
 
 def higher_is_better(column: str) -> bool:
@@ -69,7 +100,7 @@ def higher_is_better(column: str) -> bool:
 def chance(column: str) -> float | None:
     """Accuracy in % of guessing, for a column of episodes."""
     match = _EPISODE.fullmatch(column)
-    return 100.0 / int(match[1]) if match else None
+    return 100.0 / int(match[2]) if match else None
 
 
 def split_mode(row: str) -> tuple[str, str | None]:

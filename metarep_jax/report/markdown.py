@@ -16,6 +16,10 @@ CAPTIONS = {
     "embedding": "Features of classes that were never seen in training.",
     "layers": "How similar each layer is to what it was: high where features are reused, low where they are new.",
     "occlusion": "What the adapted model looks at: red where covering a square costs the right answer probability.",
+    "masked_words": "Words hidden from texts that were not trained on, and what the model takes them for.",
+    "reconstructions": "Images of unseen classes, and what the decoder makes of their features.",
+    "interpolations": "What is decoded on the straight line between two images' latents.",
+    "samples": "What is decoded from latents drawn from the prior.",
     "bars": "Accuracy on unseen classes, with 95% intervals.",
 }
 

@@ -8,11 +8,13 @@ import pytest
 from metarep_jax.encoders.features import compute_features, fit_whitening, over_views
 from metarep_jax.evaluate import (
     Interval,
+    chosen_l2,
     feature_pool,
     interval,
     interval_over_seeds,
     linear_probe,
     nearest_neighbours,
+    probe_hits,
     split_examples,
 )
 from metarep_jax.types import Pool
@@ -34,6 +36,13 @@ def test_seeds_are_averaged_with_the_wider_of_the_intervals_over_episodes_and_of
     np.testing.assert_allclose([alike.mean, alike.ci95, alike.n], [90.0, 0.25, 200])
     apart = interval_over_seeds([Interval(mean, 0.3, 100) for mean in (88.0, 90.0, 92.0)])
     np.testing.assert_allclose([apart.mean, apart.ci95], [90.0, 4.3027 * 2 / 3**0.5], rtol=1e-4)
+
+
+def test_more_seeds_on_the_same_examples_do_not_narrow_the_interval():
+    found = interval_over_seeds([Interval(90.0, 0.3, 100), Interval(90.0, 0.4, 100)], one_test=True)
+    np.testing.assert_allclose([found.mean, found.ci95, found.n], [90.0, 0.35, 100])
+    apart = [Interval(mean, 0.3, 100) for mean in (88.0, 90.0, 92.0)]
+    assert interval_over_seeds(apart, one_test=True).ci95 == pytest.approx(interval_over_seeds(apart).ci95)
 
 
 @pytest.mark.parametrize(("power", "exponent"), [(0.5, 0.0), (0.25, 0.5), (0.0, 1.0)])
@@ -95,6 +104,24 @@ def test_probes_are_perfect_on_separable_features_and_at_chance_on_noise():
     for probe in (linear_probe, nearest_neighbours):
         assert probe(clear[:100], label[:100], clear[100:], label[100:]).mean == 100
         assert probe(noise[:100], label[:100], noise[100:], label[100:]).mean == pytest.approx(25, abs=13)
+
+
+def test_a_penalty_is_chosen_that_does_best_on_folds_left_out():
+    """Of 40 directions one tells the classes apart, and weakly; 30 rows can tell them by the others by chance."""
+    label, random = jnp.arange(30) % 2, jax.random.normal(jax.random.key(0), (30, 40))
+    features = random.at[:, 0].add(2.0 * label)
+    fold = jnp.arange(30) // 10
+    strengths = (1e-3, 1e3)
+
+    def right(l2):
+        out = [fold == one for one in range(3)]
+        return sum(probe_hits(features[~o], label[~o], features[o], label[o], l2=l2).sum() for o in out)
+
+    assert chosen_l2(features, label, fold, strengths=strengths) == max(strengths[::-1], key=right)
+    assert right(strengths[0]) != right(strengths[1])
+    assert chosen_l2(jnp.zeros((30, 2)), label, fold, strengths=strengths) == 1e3  # of equals the strongest
+    with pytest.raises(ValueError, match="2 folds or more"):
+        chosen_l2(features, label, 0 * fold)
 
 
 def test_nearest_neighbour_votes_are_weighted_by_similarity():

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from experiments import evaluate, pretrain
 from experiments.common import parse, run_experiment
+from experiments.masked_words import hidden_word, some_words, whole_words
+from metarep_jax.data.tokenizer import train_tokenizer
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
 
@@ -51,6 +54,9 @@ def test_text_is_pretrained_on_judged_and_loaded_with_its_own_tokenizer_alone(tm
     assert {"2w1s", "loss", "masked_accuracy"} <= cells["pretrained"].keys()
     assert cells["unigram"].keys() == {"loss", "masked_accuracy"}
     assert (tmp_path / "first" / "tokenizer.json").is_file()
+    words = json.loads((tmp_path / "first" / "masked_words.json").read_text())
+    assert words and all(sum(p for _, p in word["guesses"]) <= 1.001 for word in words)
+    assert "figures/masked_words.png" in (tmp_path / "first" / "report.md").read_text()
     with pytest.raises(SystemExit):
         run(tmp_path, evaluate, "other", "--model", tmp_path / "first", "--data.text.no-lowercase")
     assert "takes token ids of the tokenizer" in " ".join(capsys.readouterr().out.split())
@@ -70,3 +76,37 @@ def test_what_does_not_fit_text_is_refused_before_training(tmp_path, capsys, wor
     with pytest.raises(SystemExit):
         run(tmp_path, pretrain, "first", *words)
     assert message in " ".join(capsys.readouterr().out.split())
+
+
+# Hidden words ---------------------------------------------------------------------------------------------------------
+
+LINES = ["my card has not arrived, why?", "it cost 5 pounds, cards and unheardof things"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """One that knows a few words whole, and spells all others."""
+    return train_tokenizer(["my card has not arrived, why?"] * 9, vocabulary=300)
+
+
+def test_words_that_may_be_hidden_are_whole_ones_of_letters(tokenizer):
+    rows = tokenizer.rows(LINES, 40)
+    found = [[tokenizer.words([row[place]]).strip() for place in whole_words(tokenizer, row)] for row in rows]
+    assert found[0] == ["my", "card", "has", "not", "arrived", "why"]
+    assert found[1] == []  # "cards" is not "card", and "it" and all others are spelt
+
+
+def test_a_row_gives_at_most_one_hidden_word_and_one_without_words_none(tokenizer):
+    rows = tokenizer.rows([LINES[1], LINES[0]], 40)
+    shown, place = some_words(tokenizer, rows, seed=0)
+    np.testing.assert_array_equal(shown, rows[1:])
+    assert place[0] in whole_words(tokenizer, rows[1])
+    assert some_words(tokenizer, rows[:1], seed=0)[0].shape == (0, 40)
+
+
+def test_a_hidden_word_and_what_stands_around_it_are_the_text(tokenizer):
+    row = tokenizer.rows(LINES[:1], 40)[0]
+    place = whole_words(tokenizer, row)[1]
+    word = hidden_word(tokenizer, row, place, row[place : place + 1], np.array([0.25]), row[place], 0.25)
+    assert f"{word.before} {word.truth} {word.after}" == LINES[0]
+    assert word.guesses == [("card", 0.25)]

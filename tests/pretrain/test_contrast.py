@@ -22,6 +22,18 @@ def test_loss_of_orthogonal_pairs_has_its_closed_form():
     assert metrics["contrastive_accuracy"] == 1
 
 
+def test_loss_of_a_known_gram_matrix():
+    first, second = jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([[0.6, 0.8], [1.0, 0.0]])
+    loss, metrics = nt_xent(first, second, temperature=0.5)
+    gram = np.array([[1, 0, 0.6, 1], [0, 1, 0.8, 0], [0.6, 0.8, 1, 0.6], [1, 0, 0.6, 1]]) / 0.5
+    partner, terms = [2, 3, 0, 1], []
+    for i in range(4):
+        others = [j for j in range(4) if j != i]
+        terms.append(np.log(np.exp(gram[i, others]).sum()) - gram[i, partner[i]])
+    assert loss == pytest.approx(np.mean(terms), rel=1e-6)
+    assert metrics["contrastive_accuracy"] == 0  # each view is closer to another image's than to its partner
+
+
 def test_loss_equals_the_written_out_definition():
     first, second = jax.random.normal(jax.random.key(0), (2, 5, 7))
     loss, _ = nt_xent(first, second, temperature=0.3)
@@ -49,8 +61,8 @@ def test_loss_and_gradient_over_devices_equal_those_of_one(devices):
         return jax.lax.pmean(loss, "device"), grad
 
     split = jnp.stack([first, second]).reshape(2, devices, 8 // devices, 6).swapaxes(0, 1)
-    loss, grad = jax.vmap(shard, axis_name="device")(split)
-    wanted_loss, wanted_grad = jax.value_and_grad(whole)(jnp.stack([first, second]))
+    loss, grad = jax.jit(jax.vmap(shard, axis_name="device"))(split)
+    wanted_loss, wanted_grad = jax.jit(jax.value_and_grad(whole))(jnp.stack([first, second]))
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-5)
     # each device's gradient is of its own mean: their sum over devices / devices is that of the global mean
     np.testing.assert_allclose(grad.swapaxes(0, 1).reshape(2, 8, 6) / devices, wanted_grad, rtol=2e-4, atol=1e-6)

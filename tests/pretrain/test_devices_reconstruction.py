@@ -52,19 +52,13 @@ OBJECTIVES = {
 }
 
 
-QUICK = ("vae",)  # to compile the others takes 3 to 12 s each
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES]
-)
+@pytest.mark.parametrize("name", OBJECTIVES)
 @all_devices
 def test_any_number_of_devices_computes_the_same_update(name, count):
     make, inputs = OBJECTIVES[name]
     check_devices(make, count, {"inputs": inputs, "index": np.arange(SIZE)})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("negatives", ["within", "all"])
 @all_devices
 def test_negatives_of_other_kinds_do_not_depend_on_the_devices_either(negatives, count):

@@ -7,7 +7,7 @@ import pytest
 
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.encoders.transformer import TextTransformer
-from metarep_jax.pretrain.masked_lm import mask_tokens, masked_lm
+from metarep_jax.pretrain.masked_lm import mask_tokens, masked_guesses, masked_lm
 from metarep_jax.types import MASK_TOKEN, SPECIAL_TOKENS, Keys
 
 VOCABULARY, ROWS, LENGTH = 50, 400, 40
@@ -104,6 +104,32 @@ def test_a_text_without_tokens_of_its_own_loses_nothing(trained):
     loss, params, state = trained
     value, (_, metrics) = loss(params, state, {"inputs": jnp.zeros_like(TOKENS)}, Keys(KEYS, KEYS[0]), 0)
     assert (value, metrics["masked_accuracy"]) == (0, 0)
+
+
+PLACE, FIRST = jnp.array([1, 2, 3, 7]), jnp.arange(4)
+guesses = jax.jit(lambda params, state, tokens: masked_guesses(ENCODER, params, state, tokens, PLACE, best=3))
+
+
+def test_guesses_of_a_model_that_knows_frequencies_alone_are_the_softmax_of_its_bias(trained):
+    _, params, state = trained
+    knows = {
+        "encoder": params["encoder"] | {"embed": {"embedding": jnp.zeros((VOCABULARY, 8))}},
+        "head": params["head"] | {"bias": jnp.log(jnp.arange(1.0, VOCABULARY + 1))},
+    }
+    found = guesses(knows, state, TOKENS[:4])
+    total = VOCABULARY * (VOCABULARY + 1) / 2
+    np.testing.assert_array_equal(found.token, [[VOCABULARY - 1, VOCABULARY - 2, VOCABULARY - 3]] * 4)
+    np.testing.assert_allclose(found.probability, [np.array([50, 49, 48]) / total] * 4, rtol=1e-5)
+    np.testing.assert_array_equal(found.truth, TOKENS[FIRST, PLACE])
+    np.testing.assert_allclose(found.of_truth, (np.asarray(found.truth) + 1) / total, rtol=1e-5)
+
+
+def test_guesses_do_not_see_the_token_that_is_hidden(trained):
+    _, params, state = trained
+    other = TOKENS[:4].at[FIRST, PLACE].set(SPECIAL_TOKENS)
+    one, two = guesses(params, state, TOKENS[:4]), guesses(params, state, other)
+    np.testing.assert_array_equal(one.probability, two.probability)
+    assert two.truth.tolist() == [SPECIAL_TOKENS] * 4 and one.truth.tolist() != two.truth.tolist()
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objective_checks import all_devices, check_devices, encoder, noisy
 
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.pretrain import simclr, with_neighbours
@@ -21,6 +22,11 @@ def batch():
 
 ENCODER = MLP(widths=(8, 5), norm="batch")
 KEYS = Keys(jax.random.split(jax.random.key(1), 6), jax.random.key(2))
+
+
+@all_devices
+def test_any_number_of_devices_computes_the_same_update(count):
+    check_devices(lambda axis: simclr(encoder(axis), augment=noisy, axis_name=axis, hidden=6, out=4), count)
 
 
 def test_the_same_keys_give_the_same_loss_and_others_another(batch):

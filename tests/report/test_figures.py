@@ -11,6 +11,7 @@ from metarep_jax.report import figures
 from metarep_jax.report.figures.canvas import printable, shortened, spread
 from metarep_jax.report.figures.curves import _smoothed
 from metarep_jax.report.figures.embedding import principal_components, project
+from metarep_jax.report.figures.words import MISSED, RIGHT, WRONG, bars_of
 from metarep_jax.types import Episode, Examples
 
 RANDOM = np.random.default_rng(0)
@@ -30,6 +31,24 @@ def test_views_take_bytes_and_floats_and_grow_by_the_row(tmp_path, channels):
     figures.save_views(tmp_path / "two.png", images[:2], views[:2])
     (wide, tall), (as_wide, less) = size(tmp_path / "four.png"), size(tmp_path / "two.png")
     assert wide == as_wide and tall > less
+
+
+def test_rows_of_images_have_room_for_their_names_and_pairs_for_the_way_between(tmp_path):
+    images = RANDOM.random((3, 8, 8, 1))
+    figures.save_reconstructions(tmp_path / "short.png", {"a": images, "b": images})
+    figures.save_reconstructions(tmp_path / "long.png", {"original": images, "reconstruction": images})
+    assert size(tmp_path / "long.png")[0] > size(tmp_path / "short.png")[0] + 80
+    assert size(tmp_path / "long.png")[1] == size(tmp_path / "short.png")[1]
+    for steps in (6, 9):
+        figures.save_interpolations(tmp_path / f"{steps}.png", images, np.stack([images] * steps, axis=1), images)
+    assert size(tmp_path / "9.png")[0] > size(tmp_path / "6.png")[0]
+
+
+def test_samples_are_ten_a_row(tmp_path):
+    for count in (10, 11, 20):
+        figures.save_samples(tmp_path / f"{count}.png", RANDOM.random((count, 8, 8, 1)))
+    ten, eleven, twenty = (size(tmp_path / f"{count}.png") for count in (10, 11, 20))
+    assert ten[0] == eleven[0] and ten[1] < eleven[1] == twenty[1]
 
 
 def test_an_episode_of_many_classes_stays_of_readable_size(tmp_path):
@@ -97,3 +116,19 @@ def test_bars_give_each_row_its_space(tmp_path):
     figures.save_bars(tmp_path / "three.png", cells(3))
     figures.save_bars(tmp_path / "twenty.png", cells(20))
     assert size(tmp_path / "twenty.png")[1] - size(tmp_path / "three.png")[1] >= 17 * 30
+
+
+def test_a_hidden_word_that_was_not_guessed_stands_below_the_guesses():
+    right = figures.HiddenWord("my", "card", "is lost", [("bank", 0.5), ("card", 0.25)], 0.25)
+    wrong = right._replace(truth="purse", of_truth=0.01)
+    assert [bar[:2] for bar in bars_of(right)] == right.guesses
+    assert [bar[2] for bar in bars_of(right)] == [WRONG, RIGHT]
+    assert bars_of(wrong)[2] == ("purse", 0.01, MISSED) and len(bars_of(wrong)) == 3
+
+
+def test_hidden_words_take_a_row_each(tmp_path):
+    word = figures.HiddenWord("my " * 12, "card", "is lost " * 8, [("bank", 0.5), ("犬", 0.25)], 0.1)
+    figures.save_masked_words(tmp_path / "three.png", [word] * 3)
+    figures.save_masked_words(tmp_path / "one.png", [word])
+    (wide, tall), (as_wide, less) = size(tmp_path / "three.png"), size(tmp_path / "one.png")
+    assert wide == as_wide and tall > 2 * less

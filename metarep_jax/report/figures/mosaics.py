@@ -1,5 +1,6 @@
-"""Figures made of images: augmented views, and an episode."""
+"""Figures made of images: augmented views, an episode, and what generative objectives make of images."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from metarep_jax.types import Episode
 TILE, GAP = 0.62, 0.09  # inches: the side of an image, and the space between two
 BREAK = 0.3  # inches between two groups of columns
 MOST_ROWS, MOST_SHOTS, MOST_QUERIES = 10, 8, 10
+SAMPLES_A_ROW = 10
 
 
 def save_views(path: Path | str, images: Shaped[np.ndarray, "n h w c"], views: Shaped[np.ndarray, "n k h w c"]) -> None:
@@ -46,13 +48,45 @@ def save_episode(path: Path | str, episode: Episode) -> None:
     _save(path, rows, ("support", "query"), names, ", ".join(parts))
 
 
-def _save(path: Any, rows: list[tuple[list, list]], heads: tuple[str, str], names: list[str], note: str = "") -> None:
-    left, right = (max((len(row[side]) for row in rows), default=0) for side in (0, 1))
+def save_reconstructions(path: Path | str, rows: Mapping[str, Shaped[np.ndarray, "n h w c"]]) -> None:
+    """Writes images above what was made of them: a row a name, a column an image.
+
+    Args:
+      path: of the PNG.
+      rows: from the top, such as "original" and "reconstruction"; uint8, or floats in [0, 1].
+    """
+    _save(path, [([*images],) for images in rows.values()], ("",), list(rows))
+
+
+def save_interpolations(
+    path: Path | str,
+    first: Shaped[np.ndarray, "n h w c"],
+    between: Shaped[np.ndarray, "n k h w c"],
+    second: Shaped[np.ndarray, "n h w c"],
+) -> None:
+    """Writes a row a pair of images: one at the left, the other at the right, what was decoded on the way between."""
+    rows = [([one], [*way], [other]) for one, way, other in zip(first, between, second)]
+    _save(path, rows, ("image", "decoded, from one to the other", "image"), [""] * len(rows))
+
+
+def save_samples(path: Path | str, images: Shaped[np.ndarray, "n h w c"]) -> None:
+    """Writes images that were drawn from a model, ten a row."""
+    rows = [([*images[start : start + SAMPLES_A_ROW]],) for start in range(0, len(images), SAMPLES_A_ROW)]
+    _save(path, rows, ("samples",), [""] * len(rows))
+
+
+def _save(
+    path: Any, rows: Sequence[tuple[list, ...]], heads: tuple[str, ...], names: Sequence[str], note: str = ""
+) -> None:
+    """Rows of groups of images; each group has its head above, each row its name at the left."""
     step = TILE + GAP
-    margin = 0.36 if any(names) else 0.12
-    top, bottom = 0.36, 0.3 if note else 0.12
-    shift = margin + left * step + BREAK - GAP
-    width = max(shift + right * step - GAP + 0.12, shift + 0.09 * len(heads[1]), margin + 0.068 * len(note))
+    counts = [max((len(row[group]) for row in rows), default=0) for group in range(len(heads))]
+    margin = max(0.12, 0.22 + 0.07 * max(map(len, names), default=0) if any(names) else 0.0)
+    starts = [margin + sum(counts[:group]) * step + group * (BREAK - GAP) for group in range(len(heads))]
+    ends = [start + count * step - GAP + 0.12 for start, count in zip(starts, counts)]
+    words = [start + 0.09 * len(head) for start, head in zip(starts, heads)]
+    width = max(*ends, *words, margin + 0.068 * len(note))
+    top, bottom = 0.36 if any(heads) else 0.12, 0.3 if note else 0.12
     height = top + len(rows) * step - GAP + bottom
     with drawing(path, width, height) as figure:
         figure.set_layout_engine("none")
@@ -63,12 +97,12 @@ def _save(path: Any, rows: list[tuple[list, list]], heads: tuple[str, str], name
         for k, (row, name) in enumerate(zip(rows, names)):
             y = top + k * step
             text(margin - 0.1, y + TILE / 2, name, ha="right", color=QUIET, fontsize=8)
-            for start, images in ((margin, row[0]), (shift, row[1])):
+            for start, images in zip(starts, row):
                 for j, image in enumerate(images):
                     box = ((start + j * step) / width, 1 - (y + TILE) / height, TILE / width, TILE / height)
                     _show(figure.add_axes(box), np.asarray(image))
-        for x, words in zip((margin, shift), heads):
-            text(x, top / 2 + 0.02, words, ha="left", weight="bold", fontsize=9)
+        for x, head in zip(starts, heads):
+            text(x, top / 2 + 0.02, head, ha="left", weight="bold", fontsize=9)
         if note:
             text(margin, height - 0.13, note, ha="left", color=QUIET, fontsize=8)
 

@@ -1,65 +1,16 @@
-"""Adaptation by reinforcement: returns update by update, and the paths of a point before and after."""
+"""Adaptation by reinforcement: the paths of a point before and after."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from metarep_jax.report.figures.canvas import INK, PALETTE, QUIET, drawing, printable, spread
-from metarep_jax.report.labels import columns_of, row_label
-from metarep_jax.report.published import published_column
-from metarep_jax.report.results import Cells
+from metarep_jax.report.figures.canvas import INK, PALETTE, QUIET, drawing, printable
+from metarep_jax.report.labels import row_label
 
 BEFORE = "#aab2bd"
 PANEL = 1.75  # inches, the side of a panel of paths
-
-
-def save_returns(path: Path | str, cells: Cells) -> None:
-    """Writes a line a row over the columns ``0 updates`` …, with 95% intervals; published numbers as hollow marks.
-
-    The axis covers the means; wider intervals run out of it.
-
-    Args:
-      path: of the PNG.
-      cells: of a result.
-    """
-    columns = columns_of(cells)
-    with drawing(path, 5.6, 3.2) as figure:
-        axes = figure.subplots()
-        axes.set_title("Return on new goals, mean of an episode")
-        axes.set_xlabel("updates by policy gradient")
-        axes.grid(axis="y")
-        axes.set_xticks(range(len(columns)), [column.partition(" ")[0] for column in columns])
-        ends = []
-        for k, (row, found) in enumerate(cells.items()):
-            means = [found[column]["mean"] for column in columns]
-            margins = [found[column]["ci95"] or 0.0 for column in columns]
-            look = {"color": PALETTE[k], "linewidth": 1.8, "marker": "o", "markersize": 4}
-            places = np.arange(len(columns)) + 0.05 * (k - (len(cells) - 1) / 2)  # intervals side by side
-            axes.errorbar(places, means, yerr=margins, capsize=2, elinewidth=0.9, **look)
-            ends.append((row_label(row), means[-1], PALETTE[k]))
-            there = [i for i, column in enumerate(columns) if published_column(column) in found]
-            if there:
-                values = [found[published_column(columns[i])]["mean"] for i in there]
-                axes.plot(there, values, "D", mfc="white", mec=PALETTE[k], markersize=5, zorder=3)
-                look = {"textcoords": "offset points", "fontsize": 7.5, "color": PALETTE[k]}
-                axes.annotate("published", (there[-1], values[-1]), (-6, 6), ha="right", **look)
-        means = [found[column]["mean"] for found in cells.values() for column in found]
-        margin = 0.08 * (max(means) - min(means) or 1.0)
-        axes.set_ylim(min(means) - margin, max(means) + 2 * margin)
-        _name_ends(axes, ends, len(columns) - 1)
-
-
-def _name_ends(axes: Any, ends: list[tuple[str, float, str]], last: int) -> None:
-    scale = axes.transData + axes.transAxes.inverted()
-    heights = spread([float(scale.transform((last, value))[1]) for _, value, _ in ends], 0.08, 0.03, 0.97)
-    for (name, value, colour), height in zip(ends, heights):
-        axes.annotate(
-            printable(name), (last, value), (1.03, height), textcoords="axes fraction", color=colour, fontsize=8,
-            va="center",
-        )  # fmt: skip
 
 
 def save_paths(

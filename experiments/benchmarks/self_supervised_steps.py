@@ -1,0 +1,209 @@
+"""One step of SimCLR, MoCo, BYOL and MAE, ours beside PyTorch's, on this machine in this run.
+
+    python -m experiments.benchmarks.self_supervised_steps --seconds 120
+
+Forward and backward pass, AdamW update, and the teacher's and the queue's where there are. Both sides are given the
+same views and start from the same weights, and their first losses and gradients are compared before time is taken.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from experiments.benchmarks import common
+from experiments.benchmarks.common import PeerBenchmarkConfig, console
+from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.pretrain import OBJECTIVES
+from metarep_jax.pretrain.mae import choose_patches
+from metarep_jax.train import AXIS, OptimiserConfig, check_batch, pretraining
+from metarep_jax.train.parallel import step_keys
+from metarep_jax.train.step import roots_of
+from metarep_jax.types import Keys, Objective
+
+SETTINGS: dict[str, dict[str, Any]] = {  # the objectives' own defaults, written out since PyTorch's are given them too
+    "simclr": {"temperature": 0.1, "hidden": 256, "out": 128},
+    "moco": {"temperature": 0.2, "hidden": 256, "out": 128, "momentum": 0.99, "queue": 4096, "groups": 8},
+    "byol": {"momentum": 0.99, "hidden": 512, "out": 128},
+    "mae": {"mask_ratio": 0.75, "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4},
+}
+SIDE, PATCH, HEADS = 28, 4, 4
+OPTIMISER = OptimiserConfig(name="adamw", learning_rate=1e-3, weight_decay=1e-4)
+LEAST_SECONDS = 4.0  # of measuring an objective, when compiling took all the time that was given
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfSupervisedStepsConfig(PeerBenchmarkConfig):
+    """Flags of experiments.benchmarks.self_supervised_steps."""
+
+    seconds: float = 120.0
+    """Time of the run, compilation included; what is left is measuring, at least 4 s an objective."""
+    batch: int = 256
+    """Images a step; all but MAE see two views of each."""
+    width: int = 64
+    """Filters of Conv4 (all but MAE)."""
+    vit_width: int = 128
+    """MAE: units of its Transformer, 4 heads, patches of 4×4."""
+    vit_depth: int = 4
+    """MAE: blocks of its Transformer."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("batch", "width", "vit_width", "vit_depth"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
+
+
+def make_views(config: SelfSupervisedStepsConfig) -> np.ndarray:
+    """Two random views of a batch, [2, n, h, w, c]: the time does not depend on what they show."""
+    return np.random.default_rng(0).random((2, config.batch, SIDE, SIDE, 1), np.float32)
+
+
+def our_objective(name: str, config: SelfSupervisedStepsConfig, axis_name: str | None = AXIS) -> Objective:
+    """The objective, whose views are an image and its "partner" as they are."""
+    if name == "mae":
+        shape = EncoderConfig("vit", config.vit_width, depth=config.vit_depth, heads=HEADS, patch=PATCH)
+        return OBJECTIVES[name](make_encoder(shape), **SETTINGS[name])
+    encoder = make_encoder(EncoderConfig(width=config.width), axis_name=axis_name)
+    return OBJECTIVES[name](encoder, augment=lambda keys, images: images, axis_name=axis_name, **SETTINGS[name])
+
+
+def our_batch(name: str, views: np.ndarray) -> dict[str, np.ndarray]:
+    """The views as the objective takes them."""
+    first, second = views
+    return {"inputs": first} if name == "mae" else {"inputs": first, "partner": second}
+
+
+def torch_peer(name: str, config: SelfSupervisedStepsConfig, params: Any) -> Any:
+    """The same objective in PyTorch, with our parameters."""
+    from experiments.benchmarks import ssl_peers
+
+    made = {"simclr": ssl_peers.SimCLR, "moco": ssl_peers.MoCo, "byol": ssl_peers.BYOL, "mae": ssl_peers.MAE}[name]
+    shape = (PATCH, config.vit_width, config.vit_depth, HEADS) if name == "mae" else (config.width,)
+    peer = made(1, SIDE, *shape, **SETTINGS[name])
+    peer.load(params)
+    return peer
+
+
+def torch_inputs(name: str, views: np.ndarray) -> Any:
+    """The views as the peer takes them; convolutions' turned, see ``torch_nets``."""
+    from experiments.benchmarks.torch_nets import channels_first
+
+    first = channels_first(views[0], turned=False)
+    return first if name == "mae" else channels_first(views).flatten(0, 1)
+
+
+def drawn_order(name: str, keys: Keys, batch: int) -> tuple[Any, ...]:
+    """What our step draws from its keys, as the peer's further arguments: an order of the batch, or of the patches."""
+    import torch
+
+    if name == "moco":
+        return (torch.tensor(np.array(jax.random.permutation(keys.shared, batch))),)
+    patches = (SIDE // PATCH) ** 2
+    return (torch.tensor(np.array(choose_patches(keys.example, patches, patches)[0])),) if name == "mae" else ()
+
+
+def candidates_of(
+    name: str, config: SelfSupervisedStepsConfig, views: np.ndarray, devices: list, with_peers: bool
+) -> dict[str, common.Candidate]:
+    """Our step and PyTorch's, for each memory format, after a check that they compute the same."""
+    trainable = pretraining(our_objective(name, config))
+    step, last = common.pretraining_step(trainable, our_batch(name, views), devices=devices, optimiser=OPTIMISER)
+    params, queue = (jax.tree.map(lambda leaf: np.array(leaf[0]), tree) for tree in start_of(last[0]))
+    begin = time.perf_counter()
+    step()
+    ours = [float(last[1][metric][0]) for metric in ("loss", "gradient_norm")]
+    seconds = time.perf_counter() - begin
+    console.print(
+        f"{name}: compiled in {seconds:.1f} s, first loss {ours[0]:.5f}, gradient {ours[1]:.5f}", highlight=False
+    )
+    found = {"ours": step}
+    if with_peers:
+        found |= torch_steps(name, config, views, params, queue, ours)
+    return found
+
+
+def start_of(train: Any) -> tuple[Any, Any]:
+    """Parameters and the queue (None where there is none) before the first step."""
+    return train.params, train.state["queue"].rows if "queue" in train.state else None
+
+
+def torch_steps(
+    name: str, config: SelfSupervisedStepsConfig, views: np.ndarray, params: Any, queue: Any, ours: list[float]
+) -> dict[str, common.Candidate]:
+    """PyTorch's steps by memory format (MAE's network has no maps: one), checked against our first step."""
+    import torch
+
+    from experiments.benchmarks import ssl_peers, torch_nets
+
+    keys = step_keys(roots_of([0]).step, 0, config.batch, 0, 1)
+    order, steps = drawn_order(name, keys, config.batch), {}
+    for row, memory_format in torch_nets.FORMATS.items():
+        if name == "mae" and memory_format is torch.channels_last:
+            continue
+        peer = torch_peer(name, config, params)
+        if queue is not None:
+            peer.get_buffer("queue").copy_(torch.from_numpy(queue))
+        peer.to(memory_format=memory_format)
+        inputs = torch_inputs(name, views).contiguous(memory_format=memory_format)
+        optimiser = torch_nets.adamw(peer, OPTIMISER)
+        loss = float(ssl_peers.update(peer, optimiser, inputs, *order))
+        norm = ssl_peers.gradient_norm(peer)
+        console.print(f"{row}: first loss {loss:.5f}, gradient {norm:.5f}", highlight=False)
+        if not np.allclose([loss, norm], ours, rtol=1e-3):
+            raise ValueError(f"{row} does not compute what ours computes for {name}")
+        steps[row] = lambda peer=peer, optimiser=optimiser, inputs=inputs: ssl_peers.update(peer, optimiser, inputs)
+    return steps
+
+
+def cells_of(times: dict[str, np.ndarray], images: int) -> tuple[dict[str, Any], str | None]:
+    """A row of the result file, and which of PyTorch's memory formats was the faster one."""
+    cells = {name: common.median_cell(found) for name, found in times.items()}
+    row = {"ours_images_per_s": common.images_per_s(cells["ours"], images)}
+    peers = [name for name in cells if name != "ours"]
+    if not peers:
+        return row, None
+    best = min(peers, key=lambda name: cells[name]["mean"])
+    row["torch_images_per_s"] = common.images_per_s(cells[best], images)
+    ratio = cells[best]["mean"] / cells["ours"]["mean"]
+    return row | {"ratio": {"mean": ratio, "ci95": None, "n": cells["ours"]["n"]}}, best
+
+
+def protocol_of(config: SelfSupervisedStepsConfig, best: dict[str, str | None]) -> str:
+    """What was measured, in words."""
+    each = []
+    for name, settings in SETTINGS.items():
+        words = [f"{key} {value}" for key, value in settings.items()]
+        layout = {"torch": "default layout", "torch_channels_last": "channels last"}.get(best[name] or "")
+        each.append(f"{name}: {', '.join(words)}" + (f" (PyTorch: {layout})" if layout else ""))
+    return (
+        f"two given views of {config.batch} images of {SIDE}×{SIDE}×1, Conv4-{config.width} stride 2; MAE one, ViT of "
+        f"{config.vit_depth} × {config.vit_width}, patches of {PATCH}×{PATCH}; AdamW; views a second from median step "
+        f"times, PyTorch in the faster of two memory formats; {'; '.join(each)}"
+    )
+
+
+def main(config: SelfSupervisedStepsConfig) -> None:
+    """Times every objective and writes the result file."""
+    started = time.perf_counter()
+    devices = common.start(config)
+    check_batch(config.batch, devices)
+    with_peers = common.peers_present(config, "torch")
+    if with_peers:
+        common.set_torch_threads(devices)
+    views = make_views(config)
+    steps = {name: candidates_of(name, config, views, devices, with_peers) for name in SETTINGS}
+    left = max((config.seconds - time.perf_counter() + started) / len(steps), LEAST_SECONDS)
+    cells, best = {}, {}
+    for name, candidates in steps.items():
+        times = common.alternate(candidates, left)
+        cells[name], best[name] = cells_of(times, config.batch if name == "mae" else 2 * config.batch)
+    protocol = protocol_of(config, best)
+    common.finish("self_supervised_steps", config, cells, protocol=protocol, started=started)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(SelfSupervisedStepsConfig, description=__doc__))

@@ -1,0 +1,315 @@
+"""The table of few-shot intents: sentences of unseen classes, told apart by one or five examples of each.
+
+    python -m experiments.tables.intents --plan                   # what there is to do, and how long
+    python -m experiments.tables.intents --data-dir DIR           # by its own estimate 35 minutes on 2 CPU cores
+    python -m experiments.tables.intents --budget full            # for a GPU
+    python -m experiments.tables.intents --rows masked_lm --minutes 20
+    python -m experiments.tables.intents --merge runs/tables/intents
+
+Rows: ``untrained``, nearest prototype on a Transformer with random weights; ``prototypical_scratch``, Prototypical
+Networks on a fold's training classes; ``masked_lm``, masked language modelling on the sentences of the training classes
+of both data sets, without their labels, then nearest prototype on the frozen features; ``masked_lm_prototypical``, from
+the same weights, then Prototypical Networks. Columns: BANKING77 and CLINC150, each over the five class folds of
+Dopierre et al. 2021. No sentence of a fold's validation and test classes is in what its encoders, its tokenizer and
+its whitening are trained on; the best checkpoint of Prototypical Networks is chosen on its validation classes.
+
+Beside the last row stands ProtAugment (https://arxiv.org/abs/2105.12995), an upper reference: its encoder is BERT-base,
+pretrained on large corpora, where these rows see 12,000 sentences.
+
+Every training lies in a folder of its own, so that the same command goes on where it was stopped. The two rows with
+pretraining share it; its time counts to the row that came first.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cattrs
+import jax
+import numpy as np
+
+from experiments.common import Run, parse, read_data, with_data_dir
+from experiments.evaluate import EvaluateSettings, evaluate_model
+from experiments.metatrain import MetatrainSettings, metatrain_stage
+from experiments.pretrain import PretrainSettings, features_model, pretrain_stage, untrained_model
+from experiments.tables.published import COLUMNS
+from experiments.tables.rows import Row, RowsConfig, RowTable
+from experiments.tables.rows import main as run_table
+from experiments.tables.runs import held, make_run
+from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
+from metarep_jax.data.protocols import Classes
+from metarep_jax.data.splits import resolved
+from metarep_jax.data.text import read_texts
+from metarep_jax.data.tokenizer import keep_tokenizer, train_tokenizer
+from metarep_jax.data.tokens import TextConfig
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.evaluate import Interval, interval_over_seeds
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import Model
+from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.train import FitConfig, OptimiserConfig
+from metarep_jax.types import EpisodeSpec, Pool
+
+TABLE = "intents"
+DATA = ("banking77", "clinc150")
+FOLDS = (1, 2, 3, 4, 5)
+BOTH = "+".join(DATA)
+PROTOCOL = (
+    "intents of unseen classes, the mean of the five class folds of Dopierre et al. 2021, 5 queries a class; "
+    "the interval is over the folds"
+)
+SHOTS = (1, 5)
+VALIDATED = EpisodeSpec(way=5, shot=1, query=5)  # chooses the best checkpoint
+VALIDATION_SENTENCES = 40  # a class: enough for these episodes, and soon embedded
+
+
+class Method(NamedTuple):
+    """A row: whether it is pretrained, whether Prototypical Networks follow, and a note."""
+
+    pretrained: bool
+    prototypical: bool
+    note: str
+
+
+METHODS = {
+    "untrained": Method(False, False, "nearest prototype by cosine on random weights"),
+    "prototypical_scratch": Method(False, True, "one training run for 1 and 5 shots"),
+    "masked_lm": Method(True, False, "nearest prototype by cosine on frozen features"),
+    "masked_lm_prototypical": Method(
+        True, True, "pretraining shared with the row before; published: ProtAugment, which starts from BERT-base"
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a fold's encoders are trained and judged."""
+
+    text: TextConfig
+    encoder: EncoderConfig
+    pretrain: PretrainSettings
+    meta: MetatrainSettings
+    episodes: int = 600  # a fold, as in the papers
+    minutes: tuple[float, float, float] = (0.0, 0.0, 0.0)  # pretraining, Prototypical Networks, judging, of all folds
+
+
+def recipe(budget: str) -> Recipe:
+    """The recipe of a budget: trial, short or full."""
+    length, vocabulary, width, depth = {"trial": (12, 400, 16, 1), "short": (24, 4000, 128, 3)}.get(
+        budget, (48, 4000, 256, 4)
+    )
+    steps, tasks_steps = {"trial": (4, 4), "short": (1500, 300)}.get(budget, (20_000, 3000))
+    way = {"trial": 4}.get(budget, 20)
+    quiet: Any = {"tensorboard": False, "log_every": max(steps // 20, 1)}
+    return Recipe(
+        text=TextConfig(length=length, vocabulary=vocabulary),
+        encoder=EncoderConfig(name="transformer", width=width, depth=depth, vocabulary=vocabulary),
+        pretrain=PretrainSettings(
+            objective=ObjectiveConfig(name="masked_lm"),
+            augment="none",
+            optimiser=OptimiserConfig(
+                name="adamw", learning_rate=2e-3, weight_decay=1e-2, schedule="cosine", warmup_steps=steps // 20
+            ),
+            train=FitConfig(steps=steps, batch_size=64, checkpoint_every=max(steps // 4, 1), **quiet),
+        ),
+        meta=MetatrainSettings(
+            learner=LearnerConfig(name="prototypical", distance="cosine"),
+            episode=EpisodeSpec(way=way, shot=5, query=5, least_shot=1),
+            optimiser=OptimiserConfig(
+                name="adamw", learning_rate=1e-3, weight_decay=1e-2, schedule="cosine", warmup_steps=tasks_steps // 10
+            ),
+            train=FitConfig(
+                steps=tasks_steps, batch_size=2, validate_every=max(tasks_steps // 6, 1), tensorboard=False,
+                log_every=max(tasks_steps // 12, 1), checkpoint_every=max(tasks_steps // 6, 1),
+            ),
+        ),
+        episodes={"trial": 8}.get(budget, 600),
+        minutes={"short": (18.0, 9.0, 1.0)}.get(budget, (0.0, 0.0, 0.0)),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class IntentsConfig(RowsConfig):
+    """Flags of experiments.tables.intents."""
+
+    data_dir: Path | None = None
+    """The folder with text/banking77, text/clinc150 and text/folds; default: $METAREP_DATA."""
+    cache_dir: Path | None = None
+    """Where prepared arrays are kept; default: the user's cache folder."""
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+class Fold(NamedTuple):
+    """A fold's splits by data set, and ``text``: the training sentences of all of them, with nothing to be judged on.
+
+    All share one tokenizer, which is trained on ``text``.
+    """
+
+    splits: dict[str, Splits]
+    text: Splits
+
+
+@lru_cache(maxsize=1)
+def fold_of(number: int, text: TextConfig, data: DataConfig, folder: Path) -> Fold:
+    """The fold of that number; its tokenizer is kept in ``folder``."""
+    tokenizer = train_tokenizer(training_lines(number, data), vocabulary=text.vocabulary, lowercase=text.lowercase)
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_tokenizer(folder, tokenizer)
+    text = dataclasses.replace(text, tokenizer_from=folder)
+    splits = {}
+    for name in DATA:
+        found = read_data(dataclasses.replace(data, name=name, protocol=f"{name}-fold{number}", text=text))
+        splits[name] = found._replace(val=thinned(found.val, VALIDATION_SENTENCES))
+    first, second = splits.values()
+    train = joined_pools(first.train, second.train)
+    none = jax.tree.map(lambda leaf: leaf[:0], first.test)
+    names = {"train": first.class_names["train"] + second.class_names["train"], "val": (), "test": ()}
+    return Fold(splits, first._replace(train=train, val=none, test=none, class_names=names))
+
+
+def training_lines(number: int, data: DataConfig) -> list[str]:
+    """The sentences of a fold's training classes, of one data set after the other."""
+    lines, data = [], resolved(with_data_dir(data))
+    assert data.cache_dir is not None
+    for name in DATA:
+        texts = read_texts(name, data.data_dir, data.cache_dir)
+        protocol = find_protocol(f"{name}-fold{number}", name)
+        training, _, _ = protocol.split(Classes(texts.names, texts.group, data.split_seed, data.data_dir))
+        lines += [texts.lines[i] for i in np.flatnonzero(np.isin(texts.label, training))]
+    return lines
+
+
+def thinned(pool: Pool, most: int) -> Pool:
+    """The pool with the first ``most`` rows of each class."""
+    members, count = np.asarray(pool.members), np.minimum(np.asarray(pool.count), most)
+    rows = np.concatenate([row[:n] for row, n in zip(members, count, strict=True)])
+    return pool_of_arrays(np.asarray(pool.inputs)[rows], np.asarray(pool.label)[rows], classes=len(count))
+
+
+# Training and judging -------------------------------------------------------------------------------------------------
+
+
+def measure(row: str, config: IntentsConfig, folder: Path, seed: int) -> dict[str, Interval]:
+    """Trains a row on every fold, or goes on, and judges it: the columns' intervals."""
+    made, method, root = recipe(config.budget), METHODS[row], config.folder(TABLE)
+    found: dict[str, list[Interval]] = {column: [] for column in COLUMNS[TABLE]}
+    data = DataConfig(data_dir=config.data_dir, cache_dir=config.cache_dir)
+
+    def run_of(place: Path, name: str, splits: Splits, fit: FitConfig) -> Run:
+        there = dataclasses.replace(splits.config, name=name)
+        return make_run(TABLE, config, place, splits, there, made.encoder, seed=seed, batch=fit.batch_size)
+
+    for number in FOLDS:
+        fold = fold_of(number, made.text, data, root / "tokenizers" / f"fold{number}")
+        start = None
+        if method.pretrained:
+            place = root / "pretraining" / f"seed{seed}" / f"fold{number}"
+            run = run_of(place, BOTH, fold.text, made.pretrain.train)
+            start = held(run, made.pretrain, partial(pretrain_stage, run, made.pretrain, place)).encoder_params
+        for name, splits in fold.splits.items():
+            run = run_of(folder / f"{name}-fold{number}", name, splits, made.meta.train)
+            model = row_model(method, made, run, start)
+            for column, value in judged(run, model, made.episodes).items():
+                found[f"{name}_{column}"].append(value)
+    return {column: over_folds(each) for column, each in found.items()}
+
+
+def row_model(method: Method, made: Recipe, run: Run, start: Any) -> Model:
+    """A row's model for one data set of a fold, from the encoder's variables ``start`` or, of None, random ones."""
+    if method.prototypical:
+        stage = partial(
+            metatrain_stage,
+            run,
+            made.meta,
+            run.folder,
+            encoder_config=made.encoder,
+            encoder_params=start,
+            what=run.folder.name,
+            validate_on=VALIDATED,
+        )
+        return held(run, made.meta, stage)
+    if method.pretrained:
+        return features_model(run, start, made.pretrain.whiten)
+    return untrained_model(run, made.pretrain.whiten)
+
+
+def judged(run: Run, model: Model, episodes: int) -> dict[str, Interval]:
+    """Accuracy on episodes of the test classes, which are the same for every row, by way and shot."""
+    specs = EvaluateSettings(ways=(5,), shots=SHOTS).specs(run.splits.protocol, run.splits.test)
+    return evaluate_model(run, model, run.splits.test, specs, episodes=episodes)
+
+
+def over_folds(found: Sequence[Interval]) -> Interval:
+    """The mean of the folds' means; its interval is the wider one of that over all episodes and that over the folds.
+
+    The folds test on different classes, and these differ more than episodes do: over five folds, 2.8 standard errors of
+    their means (Student). It says where the mean over other classes would lie, and is still too narrow for that, since
+    some classes are in several folds. Rows are judged on the same episodes of the same folds: they differ by less noise
+    than their intervals show.
+    """
+    return interval_over_seeds(found)
+
+
+def over_seeds(found: Sequence[Interval]) -> Interval:
+    """The mean of several seeds' means. All seeds have the same folds, so that more of them do not narrow the interval
+    that is over the folds: it is at least the mean of theirs, or that over the seeds, if wider."""
+    whole = interval_over_seeds(found)
+    return whole._replace(ci95=max(whole.ci95 or 0.0, float(np.mean([each.ci95 or 0.0 for each in found]))))
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+def rows_of(config: IntentsConfig) -> list[Row]:
+    """The rows, in the table's order."""
+    made = recipe(config.budget)
+    return [
+        Row(
+            name=name,
+            columns=COLUMNS[TABLE],
+            protocol=PROTOCOL,
+            settings=settings_of_row(method, made, config),
+            measure=partial(measure, name, config),
+            steps=made.meta.train.steps * method.prototypical + made.pretrain.train.steps * method.pretrained,
+            minutes=minutes_of(name, made),
+            shown={
+                "protocol": "five class folds each",
+                "tasks": made.meta.train.batch_size if method.prototypical else "–",
+                "note": method.note,
+            },
+            combine=over_seeds,
+        )
+        for name, method in METHODS.items()
+    ]
+
+
+def settings_of_row(method: Method, made: Recipe, config: IntentsConfig) -> dict[str, Any]:
+    """All that a row's numbers depend on, as JSON's plain values."""
+    parts: dict[str, Any] = {"text": made.text, "encoder": made.encoder, "whiten": made.pretrain.whiten}
+    parts |= {"pretrain": made.pretrain} if method.pretrained else {}
+    parts |= {"meta": made.meta} if method.prototypical else {}
+    told = {"data": BOTH, "precision": config.precision, "episodes": made.episodes, **parts}
+    return json.loads(json.dumps(cattrs.unstructure(told), default=str))
+
+
+def minutes_of(row: str, made: Recipe) -> float:
+    """The estimate for two CPU cores; the shared pretraining counts to the first row that needs it."""
+    pretraining, meta, judging = made.minutes
+    first = next(name for name, method in METHODS.items() if method.pretrained)
+    return judging + meta * METHODS[row].prototypical + pretraining * (row == first)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Plans, computes, or merges."""
+    config = parse(IntentsConfig, __doc__, args=args)
+    table = RowTable(TABLE, PROTOCOL, tuple(METHODS), (BOTH,))
+    run_table(table, config, lambda: rows_of(config))
+
+
+if __name__ == "__main__":
+    main()

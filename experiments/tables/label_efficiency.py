@@ -1,0 +1,188 @@
+"""What stage 1 buys: few-shot accuracy against the number of labelled training classes, with and without pretraining.
+
+    python -m experiments.tables.label_efficiency --data.data-dir DIR       # about an hour and a half on 2 CPU cores
+    python -m experiments.tables.label_efficiency --merge runs/tables/label_efficiency
+
+Omniglot, Vinyals' split without rotations. Rows: Prototypical Networks from scratch, and from an encoder that was
+pretrained on all training images without labels. Columns: how many training classes had labels, drawn at random by the
+seed; the smaller sets lie in the larger ones. Both rows train alike and keep the best of their checkpoints by 5-way
+1-shot episodes of the validation classes, the features before stage 2 among them; with 0 classes there is no stage 2.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import cattrs
+import jax
+import numpy as np
+
+from experiments.common import Run, parse
+from experiments.evaluate import evaluate_model
+from experiments.metatrain import MetatrainSettings, metatrain_stage
+from experiments.pretrain import PretrainSettings, features_model, pretrain_stage, untrained_model
+from experiments.tables.command import Budget
+from experiments.tables.omniglot_objectives import CONV4, best, fit_of
+from experiments.tables.published import COLUMNS
+from experiments.tables.rows import Row, RowsConfig, RowTable, main
+from experiments.tables.runs import held, make_run, splits_of
+from metarep_jax.data import DataConfig, Splits
+from metarep_jax.evaluate import Interval
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import Model
+from metarep_jax.report.figures import save_lines
+from metarep_jax.train import OptimiserConfig
+from metarep_jax.types import EpisodeSpec, Pool
+
+PROTOCOL_NAME = "vinyals-no-rotations"
+TABLE = RowTable(
+    "label_efficiency",
+    "Omniglot, Vinyals' split without rotations, 5-way 1-shot accuracy on the 423 test classes, by the number of "
+    "training classes that had labels",
+    ("from_scratch", "pretrained_first"),
+    ("omniglot",),
+    partial(
+        save_lines, title="5-way 1-shot accuracy on unseen characters, %", xlabel="training classes that had labels"
+    ),
+)
+JUDGED = EpisodeSpec(5, 1, 15)
+STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 20_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelEfficiencyConfig(RowsConfig):
+    """Flags of experiments.tables.label_efficiency."""
+
+    data: DataConfig = DataConfig(name="omniglot")
+    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
+    episodes: int | None = None
+    """Test episodes a column; default: the protocol's (2,000)."""
+
+
+def classes_of(column: str) -> int:
+    """``103 classes`` → 103."""
+    return int(column.split()[0])
+
+
+def pretraining(budget: Budget) -> PretrainSettings:
+    """Stage 1: as in the best row of the table without labels, for a shorter time."""
+    settings = best(budget).pretrain
+    assert settings is not None
+    steps = {"trial": 4, "short": 8000, "full": settings.train.steps}[budget]
+    objective = dataclasses.replace(settings.objective, neighbours_after=steps // 3)
+    train = dataclasses.replace(fit_of(steps, settings.train.batch_size), refresh_every=max(steps // 8, 1))
+    return dataclasses.replace(settings, objective=objective, train=train)
+
+
+def training(budget: Budget, classes: int) -> MetatrainSettings:
+    """Stage 2 on so many labelled classes; with few of them tasks have fewer ways."""
+    steps = STEPS[budget]
+    return MetatrainSettings(
+        learner=LearnerConfig(name="prototypical"),
+        episode=EpisodeSpec(way=min(60, 4 * classes), shot=1, query=5, rotations="classes"),
+        augment="shift",
+        optimiser=OptimiserConfig(
+            name="adam", learning_rate=1e-2, schedule="cosine", warmup_steps=0 if budget == "trial" else 50
+        ),
+        train=dataclasses.replace(fit_of(steps, 2), validate_every=max(steps // 5, 1)),
+        validation_episodes=600,
+    )
+
+
+def with_labels(splits: Splits, classes: int, seed: int) -> Splits:
+    """The splits with the training images of ``classes`` classes alone; those of a smaller number are among them.
+
+    Raises:
+      ValueError: for more classes than there are.
+    """
+    there = splits.train.count.shape[0]
+    if not 1 <= classes <= there:
+        raise ValueError(f"there are {there} training classes, so that 1 to {there} can have labels, got {classes}")
+    chosen = np.random.default_rng(seed).permutation(there)[:classes]
+    members, count = np.asarray(splits.train.members)[chosen], np.asarray(splits.train.count)[chosen]
+    rows = np.concatenate([row[:n] for row, n in zip(members, count)])
+    places = np.zeros(members.shape, np.int32)
+    for place, (row, n) in enumerate(zip(np.cumsum(count) - count, count)):
+        places[place, :n] = row + np.arange(n)
+    label = np.repeat(np.arange(classes, dtype=np.int32), count)
+    pool = Pool(splits.train.inputs[rows], *map(jax.numpy.asarray, (label, places, count)))
+    names = {**splits.class_names, "train": tuple(splits.class_names["train"][i] for i in chosen)}
+    return splits._replace(train=pool, class_names=names)
+
+
+def rows_of(config: LabelEfficiencyConfig) -> list[Row]:
+    """The rows, in the table's order."""
+    columns, stage_one = COLUMNS[TABLE.name], pretraining(config.budget)
+    labelled = [training(config.budget, max(classes_of(column), 1)) for column in columns]
+    rows = []
+    for name in TABLE.order:
+        before = stage_one if name == "pretrained_first" else None
+        steps = STEPS[config.budget]
+        minutes = (len(columns) - 1) * (0.7 + steps * 0.11 / 60) + (before.train.steps * 0.085 / 60 if before else 0)
+        rows.append(
+            Row(
+                name=name,
+                columns=columns,
+                protocol=TABLE.protocol,
+                settings={
+                    "budget": config.budget,
+                    "data": config.data.name,
+                    "pretrain": cattrs.unstructure(before),
+                    "training": cattrs.unstructure(labelled),
+                    "episodes": config.episodes,
+                    "precision": config.precision,
+                    "steps": steps,
+                },
+                measure=partial(measure, config, before),
+                steps=steps,
+                minutes=minutes,
+                shown={"tasks": 2, "note": f"stage 1 of {before.train.steps:,} steps" if before else "random weights"},
+            )
+        )
+    return rows
+
+
+def measure(
+    config: LabelEfficiencyConfig, before: PretrainSettings | None, folder: Path, seed: int
+) -> dict[str, Interval]:
+    """Trains a row on each number of labelled classes, or goes on, and judges it."""
+    splits = splits_of(config.data, PROTOCOL_NAME)
+    start = make_run(TABLE.name, config, folder / "start", splits, config.data, CONV4, seed=seed, batch=2)
+    if before is None:
+        model, encoder_params = untrained_model(start, 0.25), None
+    else:
+        model = held(start, before, partial(pretrain_stage, start, before, start.folder))
+        encoder_params = model.encoder_params
+    found = {}
+    for column in COLUMNS[TABLE.name]:
+        classes, chosen = classes_of(column), model
+        if classes:
+            settings = training(config.budget, classes)
+            some = with_labels(splits, min(classes, splits.train.count.shape[0]), seed)
+            run = make_run(TABLE.name, config, folder / f"{classes}", some, config.data, CONV4, seed=seed, batch=2)
+            stage = partial(
+                metatrain_stage,
+                run,
+                settings,
+                run.folder,
+                encoder_config=CONV4,
+                encoder_params=encoder_params,
+                what=f"{classes} labelled classes",
+                validate_on=JUDGED,
+            )
+            trained = held(run, settings, stage)
+            frozen = features_model(start, trained.encoder_params, 0.25)
+            chosen = max((model, trained, frozen), key=partial(validated, start))
+        episodes = config.episodes or splits.protocol.episodes
+        found[column] = evaluate_model(start, chosen, splits.test, [JUDGED], episodes=episodes)[JUDGED.name]
+    return found
+
+
+def validated(run: Run, model: Model) -> float:
+    """Accuracy on the validation classes, by which a model is chosen."""
+    return evaluate_model(run, model, run.splits.val, [JUDGED], episodes=1000)[JUDGED.name].mean
+
+
+if __name__ == "__main__":
+    settings = parse(LabelEfficiencyConfig, __doc__)
+    main(TABLE, settings, partial(rows_of, settings))
