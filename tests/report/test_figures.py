@@ -132,3 +132,14 @@ def test_hidden_words_take_a_row_each(tmp_path):
     figures.save_masked_words(tmp_path / "one.png", [word])
     (wide, tall), (as_wide, less) = size(tmp_path / "three.png"), size(tmp_path / "one.png")
     assert wide == as_wide and tall > 2 * less
+
+
+def test_lines_take_the_rows_that_have_every_column(tmp_path):
+    """A row that is not finished leaves the figure as it is without it."""
+    cell = {"mean": 90.0, "ci95": 1.0, "n": 10}
+    whole = {"from_scratch": {"0 classes": cell, "10 classes": {**cell, "mean": 95.0}}}
+    words = {"title": "accuracy", "xlabel": "classes"}
+    figures.save_lines(tmp_path / "whole.png", whole, **words)
+    figures.save_lines(tmp_path / "part.png", {**whole, "pretrained_first": {"0 classes": cell}}, **words)
+    with Image.open(tmp_path / "whole.png") as one, Image.open(tmp_path / "part.png") as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
