@@ -41,7 +41,7 @@ ROWS = {
     "mae": "masked autoencoder",
     "cpc": "CPC",
     "cpc_across": "CPC, negatives across recordings",
-    "cpc_all": "CPC, negatives of all recordings",
+    "cpc_within": "CPC, negatives within a recording",
     "log_mel": "log-mel energies",
     "rotation": "rotation prediction",
     "simclr": "SimCLR",

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.log_mel import LogMel, from_mel, mel_filters, to_mel
-from metarep_jax.encoders.sequences import ContextEncoder, PatchFrames, grid_size
+from metarep_jax.encoders.sequences import ContextEncoder, PatchFrames, grid_size, moments
 from metarep_jax.encoders.waveform import WaveformFrames, as_wave_float, hop, receptive_field
 from metarep_jax.types import PAD_SAMPLE
 
@@ -60,6 +60,26 @@ def test_frames_count_where_all_they_see_was_recorded_and_the_first_always():
     waves = WAVES.at[0, 27:].set(PAD_SAMPLE).at[1, 3:].set(PAD_SAMPLE)
     _, keep = jax.jit(lambda waves: frames.init_with_output(jax.random.key(3), waves))(waves)[0]
     assert keep.sum(1).tolist() == [1 + (27 - 15) // 6, 1]
+
+
+def test_moments_are_mean_and_deviation_of_the_places_that_count():
+    states, keep = jax.random.normal(jax.random.key(6), (2, 5, 3)), jnp.ones((2, 5), bool).at[0, 3:].set(False)
+    found = moments(states, keep)
+    np.testing.assert_allclose(found[0], jnp.concatenate([states[0, :3].mean(0), states[0, :3].std(0)]), rtol=1e-5)
+    np.testing.assert_allclose(found[1], jnp.concatenate([states[1].mean(0), states[1].std(0)]), rtol=1e-5)
+    gradient = jax.grad(lambda states: moments(states, keep).sum())(jnp.ones((2, 5, 3)))
+    np.testing.assert_allclose(gradient[1], 1 / 5, rtol=1e-5)  # of the mean alone: nothing differs
+
+
+def test_moments_are_read_out_of_frames_and_contexts():
+    encoder, variables = context_encoder(readout="moments")
+    frames, contexts, keep = jax.jit(lambda waves: encoder.apply(variables, waves, method="sequence"))(WAVES)
+    found = jax.jit(encoder.apply)(variables, WAVES)
+    assert found.shape == (2, 2 * (6 + 5))
+    both = jnp.concatenate([frames, contexts], axis=-1)
+    np.testing.assert_allclose(found, moments(both, keep), rtol=1e-5, atol=1e-6)
+    config = EncoderConfig(name="waveform", width=4, strides=STRIDES, context=5, readout="moments")
+    assert jax.eval_shape(lambda: make_encoder(config).init_with_output(jax.random.key(0), WAVES)[0]).shape == (2, 18)
 
 
 def test_contexts_know_nothing_of_later_frames():
@@ -135,7 +155,7 @@ def test_recordings_shorter_than_a_frame_are_refused():
 def test_strides_and_readouts_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"strides must be positive, at least one, got \(2, 0\)"):
         receptive_field((2, 0))
-    with pytest.raises(ValueError, match="unknown readout 'last'; there are: context, frames"):
+    with pytest.raises(ValueError, match="unknown readout 'last'; there are: context, frames, moments"):
         context_encoder(readout="last")
     with pytest.raises(ValueError, match="squares of 9 pixels by steps of 2 do not fit"):
         PatchFrames(Flat(), patch=9, stride=2).apply({}, jnp.zeros((1, 8, 8, 1)))
