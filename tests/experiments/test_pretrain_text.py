@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import evaluate, pretrain
+from experiments import evaluate, metatrain, pretrain
 from experiments.common import parse, run_experiment
 from experiments.masked_words import hidden_word, some_words, whole_words
 from metarep_jax.data.tokenizer import train_tokenizer
@@ -35,10 +35,13 @@ def run(tmp_path, experiment, name, *words):
     common = ["--data.name", "banking77", "--data.data-dir", tmp_path / "data", "--data.cache-dir", tmp_path / "cache"]
     common += ["--data.text.length", 8, "--data.text.vocabulary", 300, "--run-folder", tmp_path / name, "--devices", 2]
     common += ["--evaluate.ways", 2, "--evaluate.shots", 1, "--evaluate.episodes", 8]
-    config = {"pretrain": pretrain.PretrainConfig, "evaluate": evaluate.EvaluateConfig}[
-        experiment.__name__.split(".")[1]
-    ]
-    run_experiment(name, experiment.work, parse(config, "", args=[str(word) for word in (*common, *words)]))
+    configs = {
+        pretrain: pretrain.PretrainConfig,
+        evaluate: evaluate.EvaluateConfig,
+        metatrain: metatrain.MetatrainConfig,
+    }
+    config = parse(configs[experiment], "", args=[str(word) for word in (*common, *words)])
+    run_experiment(name, experiment.work, config)
 
 
 MODEL = ["--encoder.name", "transformer", "--encoder.width", 8, "--encoder.depth", 1, "--encoder.heads", 2]
@@ -57,6 +60,14 @@ def test_text_is_pretrained_on_judged_and_loaded_with_its_own_tokenizer_alone(tm
     words = json.loads((tmp_path / "first" / "masked_words.json").read_text())
     assert words and all(sum(p for _, p in word["guesses"]) <= 1.001 for word in words)
     assert "figures/masked_words.png" in (tmp_path / "first" / "report.md").read_text()
+    tasks = ["--learner", "prototypical", "--start", tmp_path / "first", "--meta.episode.way", 2]
+    tasks += ["--meta.train.steps", 2, "--meta.train.batch-size", 2, "--meta.train.no-tensorboard"]
+    run(tmp_path, metatrain, "second", *tasks)
+    spec = json.loads((tmp_path / "second" / "model" / "spec.json").read_text())
+    assert spec["tokenizer"] == json.loads((tmp_path / "first" / "model" / "spec.json").read_text())["tokenizer"] != ""
+    with pytest.raises(SystemExit):
+        run(tmp_path, metatrain, "third", *tasks, "--meta.augment", "glyph")
+    assert "meta.augment is for images" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         run(tmp_path, evaluate, "other", "--model", tmp_path / "first", "--data.text.no-lowercase")
     assert "takes token ids of the tokenizer" in " ".join(capsys.readouterr().out.split())
@@ -76,6 +87,20 @@ def test_what_does_not_fit_text_is_refused_before_training(tmp_path, capsys, wor
     with pytest.raises(SystemExit):
         run(tmp_path, pretrain, "first", *words)
     assert message in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_running_text_is_judged_by_its_objective_beside_unigram_frequencies(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for part, lines in (("train", 60), ("test", 12)):
+        (texts / f"{part}.txt").write_text(
+            "\n".join(f"{WORDS[i % 20]} {WORDS[(3 * i) % 20]} here" for i in range(lines))
+        )
+    run(tmp_path, pretrain, "running", *MODEL, *TRAIN, "--data.name", "text", "--data.data-dir", texts)
+    cells = json.loads((tmp_path / "running" / "result.json").read_text())["cells"]
+    assert set(cells) == {"untrained", "pretrained", "unigram"}
+    assert all(found.keys() == {"loss", "masked_accuracy"} for found in cells.values())
 
 
 # Hidden words ---------------------------------------------------------------------------------------------------------
