@@ -84,7 +84,8 @@ def torch_steps(config: Config, images: np.ndarray, views: bool) -> dict[str, co
 
     def step_in(memory_format: Any) -> common.Candidate:
         torch.manual_seed(0)
-        peer = ssl_peers.SimCLR(1, SIDE, config.width, **SIMCLR).to(memory_format=memory_format)
+        peer: Any = ssl_peers.SimCLR(1, SIDE, config.width, **SIMCLR)
+        peer.to(memory_format=memory_format)
         optimiser = torch_nets.adamw(peer, OPTIMISER)
 
         def step() -> None:

@@ -37,7 +37,7 @@ def update(peer: Peer, optimiser: torch.optim.Optimizer, *inputs: Any) -> torch.
     loss.backward()
     optimiser.step()
     peer.after_update()
-    return loss
+    return loss.detach()
 
 
 def gradient_norm(peer: Peer) -> float:
