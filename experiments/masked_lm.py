@@ -5,9 +5,9 @@
     python -m experiments.publish runs/masked_lm-brown+wikitext2 masked_lm --figures masked_words
 
 ``experiments.pretrain`` with other defaults: it trains on all of Brown and on WikiText-2's validation part (on its
-training part instead, where that is there). Rows: the model, its untrained self, and ``unigram``, which knows how frequent
-each token is and says the most frequent one. Columns: the share of hidden tokens that are found, in %, and the loss in
-nats.
+training part instead, where that is there). Rows: the model, its untrained self, and ``unigram``, which knows how
+frequent each token is and says the most frequent one. Columns: the share of hidden tokens that are found, in %, and the
+loss in nats.
 """
 
 from experiments.common import parse, run_experiment
