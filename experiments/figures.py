@@ -99,7 +99,8 @@ def layers_figure(path: Path, run: Run, model: Model, before: Any = None) -> Non
         comparisons["before and after adaptation"] = {
             name: Cell(**interval(np.asarray(found[name])).cell()) for name in _in_order(found)
         }
-    rows = np.asarray(jax.random.choice(run.key(8), pool.label.shape[0], (LAYER_IMAGES,), replace=False))
+    images = min(LAYER_IMAGES, pool.label.shape[0])
+    rows = np.asarray(jax.random.choice(run.key(8), pool.label.shape[0], (images,), replace=False))
     inputs = jnp.asarray(pool.inputs[rows])
     before = jax.jit(encoder.init)(run.key(1), inputs[:1]) if before is None else before
     moved = jax.jit(partial(variables_similarity, encoder))(before, model.encoder_params, inputs)
