@@ -36,9 +36,10 @@ format: install-test  ## put the code into its format
 	$(RUN) -m ruff check --fix-only --quiet $(SOURCES)
 	$(RUN) -m ruff format $(SOURCES)
 
-bench: install-peers  ## both training steps beside PyTorch on this machine; writes experiments/results
+bench: install-peers  ## training steps beside PyTorch on this machine; writes experiments/results
 	$(RUN) -m experiments.benchmarks.meta_step $(ARGS)
 	$(RUN) -m experiments.benchmarks.contrastive_step $(ARGS)
+	$(RUN) -m experiments.benchmarks.self_supervised_steps $(ARGS)
 
 tables: install  ## draw the README's tables and numbers anew from experiments/results
 	$(RUN) -m experiments.readme

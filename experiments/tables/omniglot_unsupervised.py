@@ -71,7 +71,7 @@ def rows_of(config: UnsupervisedConfig) -> list[Row]:
             measure=partial(measure, config, recipe),
             steps=recipe.steps,
             minutes=1.5 + recipe.steps * recipe.ms / 60_000,
-            shown={"norm": "running", "note": recipe.note},
+            shown={"protocol": "vinyals", "norm": "running", "note": recipe.note},
         )
         for name, recipe in recipes(config.budget).items()
     ]

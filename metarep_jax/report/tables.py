@@ -75,18 +75,21 @@ def markdown_table(cells: Cells, *, corner: str = "") -> str:
 def settings_table(result: Result) -> str:
     """A Markdown table of how each row was made: a row of the result a row, from ``config["cells"][row][column]``.
 
-    A setting that differs between a row's columns is listed in their order, with " / " between.
+    A setting that differs between a row's columns is listed in their order, with " / " between; a source of published
+    numbers is named once.
     """
     details: Mapping[str, Mapping[str, Mapping[str, Any]]] = result.config.get("cells", {})
     names = [name for name in SETTINGS if any(name in cell for row in details.values() for cell in row.values())]
     lines = ["|  | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
     for row, columns in details.items():
-        texts = [_joined([str(cell.get(name, "–")) for cell in columns.values()]) for name in names]
+        texts = [_joined(name, [str(cell.get(name, "–")) for cell in columns.values()]) for name in names]
         lines.append("| " + " | ".join(map(_escaped, [row_label(row), *texts])) + " |")
     return "\n".join(lines)
 
 
-def _joined(texts: list[str]) -> str:
+def _joined(name: str, texts: list[str]) -> str:
+    if name == "published":
+        texts = [text for text in dict.fromkeys(texts) if text != "–"] or ["–"]
     return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
 
 
