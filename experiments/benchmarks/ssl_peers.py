@@ -211,7 +211,7 @@ class MAE(Peer):
         patches = patchify(images, self.patch)
         n, length, _ = patches.shape
         order = torch.rand(n, length).argsort(1) if order is None else order
-        back, visible = order.argsort(1), order[:, : self.kept]
+        chosen = torch.rand(n, length).argsort(1) if order is None else order
         x = self.embed(rows_at(patches, visible)) + self.get_buffer("place")[visible]
         shown = self.widen(self.norm(self.blocks(x)))
         missing = self.missing.expand(n, length - self.kept, -1)

@@ -52,7 +52,7 @@ def test_none_only_converts():
 
 
 def test_an_unknown_name_lists_those_that_exist():
-    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, handwriting, shift, simclr"):
+    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, handwriting, nudge, shift, simclr"):
         augment.make_augment("mixup")
 
 
