@@ -210,8 +210,8 @@ class MAE(Peer):
         """The error of the patches left out: all but the first of ``order`` [n, l], default: a random one a row."""
         patches = patchify(images, self.patch)
         n, length, _ = patches.shape
-        order = torch.rand(n, length).argsort(1) if order is None else order
         chosen = torch.rand(n, length).argsort(1) if order is None else order
+        back, visible = chosen.argsort(1), chosen[:, : self.kept]
         x = self.embed(rows_at(patches, visible)) + self.get_buffer("place")[visible]
         shown = self.widen(self.norm(self.blocks(x)))
         missing = self.missing.expand(n, length - self.kept, -1)
