@@ -61,7 +61,9 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         "autoencoder": objective("autoencoder", no_views),
         "denoising_autoencoder": objective("denoising_autoencoder", f"{no_views}; a quarter of the pixels dropped"),
         "vae": objective("vae", f"{no_views}; Bernoulli pixels"),
-        "mae": objective("mae", f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels", TRANSFORMER),
+        "mae": objective(
+            "mae", f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels", TRANSFORMER, ms=580.0
+        ),
         "cpc": objective(
             "cpc", f"{no_views}; patches of 14 pixels, every 7; predicts the rows below", PATCHES, ahead=(3, 6)
         ),
