@@ -33,6 +33,7 @@ from metarep_jax.metalearn import LearnerConfig, adapts_encoder, find_factory, m
 from metarep_jax.model import Model
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
+NUDGE = jax.jit(make_augment("nudge"))  # one object, so that it is compiled once for all models
 MODES: tuple[NormMode, ...] = ("running", "support", "one_query", "transductive")
 
 
@@ -149,7 +150,7 @@ def averaged(run: Run, model: Model, views: int) -> Callable[[Any], Any]:
         return model.embed
     if not has_images(run):
         raise ValueError(f"evaluate.views are of images, and {run.config.data.name} has none; leave it out")
-    return over_views(model.embed, jax.jit(make_augment("nudge")), views, jax.random.key(0))
+    return over_views(model.embed, NUDGE, views, jax.random.key(0))
 
 
 def has_images(run: Run) -> bool:

@@ -1,7 +1,7 @@
 """Label-free few-shot features in rounds: cluster the features, meta-learn on the clusters, and begin again.
 
     python -m experiments.rounds --data.name omniglot --data.data-dir DIR
-    python -m experiments.rounds --start runs/pretrain-omniglot --rounds 2
+    python -m experiments.rounds --start runs/pretrain-omniglot --rounds.rounds 2
 
 No label is used before the test. Stage 1 learns features; a round averages them over slightly moved views, clusters the
 training images by their neighbourhoods, and trains Prototypical Networks on tasks of clusters from the encoder it has
@@ -88,6 +88,7 @@ def work(run: Run) -> None:
         start = pretrain_stage(run, config.pretrain, run.folder / "pretrain")
     else:
         start = loaded(run, config.start)
+        run = dataclasses.replace(run, config=dataclasses.replace(config, encoder=start.spec.encoder))
     after = rounds_stage(run, config.rounds, start, run.folder)
     models = {"untrained": untrained_model(run, config.pretrain.whiten), "pretrained": start}
     models |= {f"round_{number}": model for number, model in enumerate(after, start=1)}

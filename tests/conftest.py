@@ -16,6 +16,7 @@ import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.devices()  # they start here: a test of a command line that asks for fewer must not leave fewer to the next one
 worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")  # each its own: entries are not written atomically
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "cache" / "xla" / worker))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -58,7 +58,8 @@ class TableConfig:
 
 
 def check_names(what: str, given: Sequence[str], known: Collection[str]) -> None:
-    """
+    """Refuses names that are not there.
+
     Raises:
       ValueError: where ``given`` is empty or has a name that is not ``known``.
     """

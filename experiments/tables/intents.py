@@ -277,13 +277,6 @@ def over_folds(found: Sequence[Interval]) -> Interval:
     return interval_over_seeds(found)
 
 
-def over_seeds(found: Sequence[Interval]) -> Interval:
-    """The mean of several seeds' means. All seeds have the same folds, so that more of them do not narrow the interval
-    that is over the folds: it is at least the mean of theirs, or that over the seeds, if wider."""
-    whole = interval_over_seeds(found)
-    return whole._replace(ci95=max(whole.ci95 or 0.0, float(np.mean([each.ci95 or 0.0 for each in found]))))
-
-
 # The table ------------------------------------------------------------------------------------------------------------
 
 
@@ -304,7 +297,7 @@ def rows_of(config: IntentsConfig) -> list[Row]:
                 "tasks": made.meta.train.batch_size if method.prototypical else "–",
                 "note": method.note,
             },
-            combine=over_seeds,
+            combine=partial(interval_over_seeds, one_test=True),  # all seeds have the same folds
         )
         for name, method in METHODS.items()
     ]

@@ -113,7 +113,7 @@ def with_labels(splits: Splits, classes: int, seed: int) -> Splits:
 def rows_of(config: LabelEfficiencyConfig) -> list[Row]:
     """The rows, in the table's order."""
     columns, stage_one = COLUMNS[TABLE.name], pretraining(config.budget)
-    labelled = [training(config.budget, max(classes_of(column), 1)) for column in columns]
+    labelled = [training(config.budget, classes) for classes in map(classes_of, columns) if classes]
     rows = []
     for name in TABLE.order:
         before = stage_one if name == "pretrained_first" else None

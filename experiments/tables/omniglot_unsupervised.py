@@ -40,6 +40,7 @@ TABLE = RowTable(
     ("omniglot",),
 )
 PROTOCOLS = {"vinyals-no-rotations": "", "vinyals": "rotations_"}  # and how their columns begin
+TRAINED = "vinyals-no-rotations"  # the protocol of training; a recipe may still take turned images for others
 WHITEN = 0.25  # of rows without stage 1
 
 
@@ -63,7 +64,7 @@ def rows_of(config: UnsupervisedConfig) -> list[Row]:
             settings={
                 "budget": config.budget,
                 "data": config.data.name,
-                "recipe": cattrs.unstructure(dataclasses.replace(recipe, ms=0.0, note="")),
+                "recipe": cattrs.unstructure(told(recipe)),
                 "episodes": config.episodes,
                 "precision": config.precision,
                 "steps": recipe.steps,
@@ -79,19 +80,27 @@ def rows_of(config: UnsupervisedConfig) -> list[Row]:
 
 def measure(config: UnsupervisedConfig, recipe: Recipe, folder: Path, seed: int) -> dict[str, Interval]:
     """Trains a row, or goes on, and judges it under both protocols."""
+
+    def run_under(protocol: str) -> Run:
+        splits, batch = splits_of(config.data, protocol), smallest_batch(recipe)
+        return make_run(TABLE.name, config, folder, splits, config.data, recipe.encoder, seed=seed, batch=batch)
+
+    run = run_under(TRAINED)
+    model = held(run, told(recipe), partial(trained, run, recipe, folder))
     found = {}
     for protocol, prefix in PROTOCOLS.items():
-        splits = splits_of(config.data, protocol)
-        run = make_run(
-            TABLE.name, config, folder, splits, config.data, recipe.encoder, seed=seed, batch=smallest_batch(recipe)
-        )
-        if not prefix:
-            model = held(run, dataclasses.replace(recipe, ms=0.0, note=""), partial(trained, run, recipe, folder))
+        run = run_under(protocol)
+        splits = run.splits
         specs = EvaluateSettings().specs(splits.protocol, splits.test)
         episodes = config.episodes or splits.protocol.episodes
         judged = evaluate_model(run, model, splits.test, specs, episodes=episodes, views=recipe.views)
         found |= {f"{prefix}{column}": value for column, value in judged.items()}
     return found
+
+
+def told(recipe: Recipe) -> Recipe:
+    """The recipe without what changes no number."""
+    return dataclasses.replace(recipe, ms=0.0, note="")
 
 
 def trained(run: Run, recipe: Recipe, folder: Path) -> Model:

@@ -1,14 +1,16 @@
 """Clusters of mutual neighbourhoods: rows belong together when they count each other, and the same others, as near."""
 
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from scipy import sparse
 
 Sparse = Any  # a scipy.sparse.csr_matrix, whose stubs say little
 
-BLOCK = 2048  # rows compared at once with all others
 LAX = 2 / 3  # of a neighbour's neighbours, the share that must be one's own before the rest is taken in
 
 
@@ -61,7 +63,8 @@ def neighbourhood_distances(
         raise ValueError(f"neighbours must be from 2 to {n - 1}, one less than there are rows, got {neighbours}")
     smooth = max(neighbours // 3, 1) if smooth is None else smooth
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
-    nearest = nearest_rows(unit, neighbours)
+    others = np.asarray(nearest_rows(jnp.asarray(unit), k=neighbours))
+    nearest = np.concatenate([np.arange(n)[:, None], others], axis=1)
     weights = _neighbourhoods(unit, nearest)
     mean = sparse.csr_matrix(
         (np.full(n * smooth, 1 / smooth), (np.repeat(np.arange(n), smooth), nearest[:, :smooth].ravel())), shape=(n, n)
@@ -69,16 +72,32 @@ def neighbourhood_distances(
     return _jaccard((mean @ weights).tocsr())
 
 
-def nearest_rows(unit: Float[np.ndarray, "n dim"], k: int) -> Int[np.ndarray, "n _"]:
-    """Each row itself and its ``k`` nearest ones by inner product, the nearest first."""
-    found = np.empty((len(unit), k + 1), np.int64)
-    for start in range(0, len(unit), BLOCK):
-        near = unit[start : start + BLOCK] @ unit.T
-        near[np.arange(len(near)), start + np.arange(len(near))] = np.inf  # itself comes first
-        rows = np.argpartition(-near, k, axis=1)[:, : k + 1]
-        order = np.argsort(-np.take_along_axis(near, rows, 1), axis=1, kind="stable")
-        found[start : start + BLOCK] = np.take_along_axis(rows, order, 1)
-    return found
+@partial(jax.jit, static_argnames=("k", "block"))
+def nearest_rows(rows: Float[Array, "n dim"], *, k: int, block: int = 512) -> Int[Array, "n k"]:
+    """For every row, the ``k`` other rows of the largest inner product with it, the nearest first.
+
+    Args:
+      rows: [n, dim], n greater than k.
+      k: at least 1.
+      block: rows compared at once with all others (memory: block × n floats).
+    """
+    n = rows.shape[0]
+    starts = jnp.minimum(jnp.arange(0, n, block), max(n - block, 0))
+    size = min(block, n)
+
+    def nearest(start: Array) -> Array:
+        similarity = jax.lax.dynamic_slice_in_dim(rows, start, size) @ rows.T
+        similarity = similarity.at[jnp.arange(size), start + jnp.arange(size)].set(-jnp.inf)
+        found = []
+        for _ in range(k):  # k passes of argmax: far cheaper than a sort of n columns for small k
+            best = jnp.argmax(similarity, axis=-1)
+            similarity = similarity.at[jnp.arange(size), best].set(-jnp.inf)
+            found.append(best)
+        return jnp.stack(found, axis=-1)
+
+    blocks = jax.lax.map(nearest, starts)
+    places = (starts[:, None] + jnp.arange(size)).reshape(-1)
+    return jnp.zeros((n, k), jnp.int32).at[places].set(blocks.reshape(-1, k).astype(jnp.int32))
 
 
 def _mutual(nearest: Int[np.ndarray, "n k"]) -> Sparse:

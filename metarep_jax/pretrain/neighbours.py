@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from metarep_jax.data.reciprocal import nearest_rows
 from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
 from metarep_jax.types import Keys, Objective, Partnered
 
@@ -58,24 +59,7 @@ def mutual_neighbours(features: Float[Array, "n dim"], *, k: int = 5, block: int
       Dwibedi et al. 2021, With a Little Help from My Friends, https://arxiv.org/abs/2104.14548, for neighbours as
       positives; mutuality as in k-reciprocal re-ranking, Zhong et al. 2017, https://arxiv.org/abs/1701.08398.
     """
-    n = features.shape[0]
-    unit = unit_rows(features)
-    starts = jnp.minimum(jnp.arange(0, n, block), max(n - block, 0))
-    size = min(block, n)
-
-    def nearest(start: Array) -> Array:
-        similarity = jax.lax.dynamic_slice_in_dim(unit, start, size) @ unit.T
-        similarity = similarity.at[jnp.arange(size), start + jnp.arange(size)].set(-jnp.inf)
-        found = []
-        for _ in range(k):  # k passes of argmax: far cheaper than a sort of n columns for small k
-            best = jnp.argmax(similarity, axis=-1)
-            similarity = similarity.at[jnp.arange(size), best].set(-jnp.inf)
-            found.append(best)
-        return jnp.stack(found, axis=-1)
-
-    blocks = jax.lax.map(nearest, starts)
-    rows = starts[:, None] + jnp.arange(size)
-    table = jnp.zeros((n, k), jnp.int32).at[rows.reshape(-1)].set(blocks.reshape(-1, k).astype(jnp.int32))
-    own = jnp.arange(n, dtype=jnp.int32)[:, None]
+    table = nearest_rows(unit_rows(features), k=k, block=block)
+    own = jnp.arange(features.shape[0], dtype=jnp.int32)[:, None]
     mutual = (table[table] == own[..., None]).any(-1)
     return jnp.where(mutual, table, own)

@@ -90,6 +90,18 @@ def test_clusters_are_found_and_those_too_small_for_a_task_are_left_out(pool, fe
         assert sorted(members[:count].tolist()) == list(range(start, start + count))
 
 
+def test_dense_clusters_leave_out_what_lies_apart_and_begin_with_the_nearest_to_the_mean(pool, features):
+    alone = jnp.concatenate([features[:-1], -10 * jnp.ones((1, 64))])
+    config = TaskConfig(clustering="dense", neighbours=4, radius=0.9, partitions=1)
+    parts = make_partitions(jax.random.key(1), pool, alone, EpisodeSpec(way=3, shot=1, query=3), config)
+    assert parts.count.tolist() == [[7, 5, 4]]
+    starts = np.cumsum([0, *SIZES])
+    for members, count, start in zip(parts.members[0], parts.count[0], starts):
+        own = np.asarray(alone[start : start + count])
+        apart = np.square(own - own.mean(0)).sum(1)
+        assert (members[:count] - start).tolist() == np.argsort(apart).tolist()
+
+
 def test_a_task_from_clusters_has_distinct_members_of_distinct_clusters(pool, features):
     config, spec = TaskConfig(clusters=4, partitions=3), EpisodeSpec(way=3, shot=2, query=2)
     parts = make_partitions(jax.random.key(1), pool, features, spec, config)

@@ -96,9 +96,10 @@ def test_the_interval_over_folds_is_students_of_their_means_or_that_of_their_epi
 
 def test_more_seeds_on_the_same_folds_do_not_narrow_the_interval_over_folds():
     one = Interval(64.0, 3.0, 3000)
-    assert intents.over_seeds([one]) == one
-    assert intents.over_seeds([one] * 4) == Interval(64.0, 3.0, 12_000)
-    apart = intents.over_seeds([Interval(60.0, 3.0, 3000), Interval(68.0, 3.0, 3000)])
+    combine = intents.rows_of(intents.IntentsConfig())[0].combine
+    assert combine([one]) == one
+    assert combine([one] * 4) == one
+    apart = combine([Interval(60.0, 3.0, 3000), Interval(68.0, 3.0, 3000)])
     assert apart.ci95 == pytest.approx(12.7062 * 4, rel=1e-4)
 
 

@@ -1,0 +1,48 @@
+"""Rounds of clusters and tasks: from end to end on letters, and what is refused."""
+
+import dataclasses
+
+import pytest
+
+from experiments.common import prepared
+from experiments.pretrain import untrained_model
+from experiments.rounds import RoundsConfig, RoundsSettings, rounds_stage
+from metarep_jax.data import DataConfig
+from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.train import FitConfig, OptimiserConfig
+from metarep_jax.types import EpisodeSpec
+
+META = dataclasses.replace(
+    RoundsSettings().meta,
+    episode=EpisodeSpec(way=3, shot=1, query=1),
+    tasks=TaskConfig("clusters", clustering="dense", neighbours=8, radius=0.7, partitions=1),
+    optimiser=OptimiserConfig(name="adam", learning_rate=1e-3),
+    train=FitConfig(steps=4, batch_size=2, validate_every=4, tensorboard=False, progress=False),
+)
+
+
+def test_rounds_without_clusters_are_refused():
+    with pytest.raises(ValueError, match="labels"):
+        RoundsSettings(meta=dataclasses.replace(META, tasks=TaskConfig("labels")))
+    with pytest.raises(ValueError, match="views"):
+        RoundsSettings(views=-1)
+
+
+@pytest.mark.slow
+def test_each_round_starts_from_the_one_before_and_a_finished_one_is_not_trained_again(tmp_path, capsys):
+    config = RoundsConfig(
+        data=DataConfig(name="glyphs"), encoder=EncoderConfig(width=4), run_folder=tmp_path / "run", devices=1
+    )
+    settings = RoundsSettings(rounds=2, views=1, meta=META)
+    with prepared("rounds", config) as run:
+        start = untrained_model(run, 0.25)
+        first = rounds_stage(run, settings, start, run.folder)
+        capsys.readouterr()
+        again = rounds_stage(run, settings, start, run.folder)
+        images = run.splits.test.inputs[:5]
+    assert len(first) == 2 and capsys.readouterr().out.count("is in") == 2
+    for one, other in zip(first, again, strict=True):
+        assert (one.embed(images) == other.embed(images)).all()
+    features = [model.embed(images) for model in (start, *first)]
+    assert (features[0] != features[1]).any() and (features[1] != features[2]).any()
