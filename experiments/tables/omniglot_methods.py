@@ -148,21 +148,21 @@ PASSES: dict[str, Callable[[int], tuple[float, float]]] = {
 SHORT: dict[str, dict[str, Length]] = {
     "maml": {
         "5w1s": Length(30_000, 32),
-        "5w5s": Length(15_000, 16),
-        "20w1s": Length(10_000, 16, 1),
-        "20w5s": Length(4_000, 8, 1),
+        "5w5s": Length(8_000, 16),
+        "20w1s": Length(4_500, 16, 1),
+        "20w5s": Length(2_000, 8, 1),
     },
     "first_order_maml": {
-        "5w1s": Length(15_000, 32),
-        "5w5s": Length(8_000, 16),
-        "20w1s": Length(8_000, 8),
-        "20w5s": Length(3_000, 4),
+        "5w1s": Length(9_000, 32),
+        "5w5s": Length(4_000, 16),
+        "20w1s": Length(3_500, 8),
+        "20w5s": Length(1_500, 4),
     },
     "anil": {
-        "5w1s": Length(15_000, 32),
-        "5w5s": Length(6_000, 16),
-        "20w1s": Length(12_000, 8),
-        "20w5s": Length(6_000, 4),
+        "5w1s": Length(9_000, 32),
+        "5w5s": Length(4_000, 16),
+        "20w1s": Length(6_000, 8),
+        "20w5s": Length(3_000, 4),
     },
     "boil": {
         "5w1s": Length(8_000, 32),
@@ -171,10 +171,10 @@ SHORT: dict[str, dict[str, Length]] = {
         "20w5s": Length(3_000, 4, 1),
     },
     "meta_sgd": {
-        "5w1s": Length(10_000, 32),
-        "5w5s": Length(4_000, 16),
-        "20w1s": Length(8_000, 8),
-        "20w5s": Length(3_500, 4),
+        "5w1s": Length(6_000, 32),
+        "5w5s": Length(2_500, 16),
+        "20w1s": Length(4_000, 8),
+        "20w5s": Length(1_800, 4),
     },
     "maml_pp": {
         "5w1s": Length(8_000, 8),
@@ -297,7 +297,7 @@ class Shared:
     note: str = ""
 
 
-USUAL = {1: Length(8_000, 4), 5: Length(5_000, 4)}
+USUAL = {1: Length(5_000, 4), 5: Length(3_500, 4)}
 LONG = {1: Length(40_000, 4), 5: Length(40_000, 4)}
 SHARED = {
     "prototypical": Shared(
@@ -366,7 +366,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
 def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
     """Reptile: one training run a way, on 10 shots; one query a class at test, classified alone or with the others."""
     paper = Length(100_000 if way == 5 else 200_000, 5)
-    length = paper if budget == "full" else {5: Length(15_000, 6), 20: Length(6_000, 6)}[way]
+    length = paper if budget == "full" else {5: Length(8_000, 6), 20: Length(3_000, 6)}[way]
     inner, batch = (5, 10) if way == 5 else (10, 20)
     alone = row == "reptile"
     learner = LearnerConfig(
