@@ -11,7 +11,7 @@ from jaxtyping import Int, Int16
 
 from metarep_jax.data.cache import cached, digest, file_facts
 from metarep_jax.data.source import Source
-from metarep_jax.data.wav import as_rows, at_rate, read_wav
+from metarep_jax.data.wav import as_rows, at_rate, mixed, read_wav
 
 VERSION = 1  # of how recordings are read: another number makes caches anew
 
@@ -144,7 +144,7 @@ def load_clips(root: Path, config: AudioConfig, cache_dir: Path) -> Clips:
         if not files:
             raise ValueError(f"{root} holds no WAV files")
         found = [read_wav(content, f"{root}/{name}") for name, content in files.items()]
-        waves = at_rate(found, config.rate, str(root))
+        waves = at_rate(mixed(found, str(root)), config.rate, str(root))
         return {"rows": as_rows(waves, config.samples, str(root)), "names": np.array([*files])}
 
     arrays = cached(cache_dir, "audio", key, read)

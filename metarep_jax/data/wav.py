@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 FULL = 32767  # of a 16-bit sample; −32768 is kept for filling
 
 
-def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, " _"]]:
-    """Samples a second, and samples in [−1, 1], the channels' mean.
+def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, "..."]]:
+    """Samples a second, and samples in [−1, 1]: [n], or [n, channels] where there are several.
 
     Raises:
       ValueError: when it cannot be read, is empty, or holds NaN; ``what`` names it.
@@ -39,7 +39,17 @@ def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, "
         wave = samples.astype(np.float32)
     if not wave.size or not np.isfinite(wave).all():
         raise ValueError(f"{what} holds {'NaN or infinite' if wave.size else 'no'} samples; replace it or remove it")
-    return int(rate), wave if wave.ndim == 1 else wave.mean(1)
+    return int(rate), wave
+
+
+def mixed(
+    found: Sequence[tuple[int, Float[np.ndarray, "..."]]], what: str
+) -> list[tuple[int, Float[np.ndarray, " _"]]]:
+    """The waves with one channel each: the mean where there are several, which is said."""
+    several = sum(wave.ndim > 1 for _, wave in found)
+    if several:
+        log.info("%s: of %d recordings %d in stereo are mixed down to one channel", what, len(found), several)
+    return [(rate, wave if wave.ndim == 1 else wave.mean(1)) for rate, wave in found]
 
 
 def at_rate(

@@ -48,7 +48,7 @@ class OptimiserConfig:
 def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientTransformation:
     """The optax optimiser that ``config`` describes.
 
-    Leaves with at most one axis (norms' scales, biases) get neither weight decay nor LARS' trust ratio.
+    Norms' scales and biases get neither weight decay nor LARS' trust ratio.
 
     Args:
       config: see ``OptimiserConfig``.
@@ -94,5 +94,9 @@ def make_schedule(config: OptimiserConfig, total_steps: int) -> Callable[[Any], 
 
 
 def is_matrix(params: Any) -> Any:
-    """A tree of booleans: True for kernels, False for norms and biases."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """A tree of booleans: True for kernels, False for norms and biases (those of attention have an axis of heads)."""
+
+    def kernel(path: tuple, leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 and getattr(path[-1] if path else None, "key", None) != "bias"
+
+    return jax.tree_util.tree_map_with_path(kernel, params)

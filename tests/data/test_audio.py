@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from metarep_jax.data import DataConfig, load_splits
 from metarep_jax.data.audio import AudioConfig, fsdd_source, load_audio_folder, load_clips, load_fsdd
 from metarep_jax.data.synthetic_speech import FORMANTS, load_synthetic_speech, speak
-from metarep_jax.data.wav import as_rows, at_rate, read_wav
+from metarep_jax.data.wav import as_rows, at_rate, mixed, read_wav
 from metarep_jax.types import PAD_SAMPLE
 
 RATE = 800
@@ -44,9 +44,13 @@ def test_samples_of_every_format_are_read_in_the_same_scale(samples, tolerance):
     np.testing.assert_allclose(wave, tone(50), atol=tolerance)
 
 
-def test_channels_are_averaged():
-    _, wave = read_wav(wav(np.stack([tone(50), 0 * tone(50)], axis=1)), "it")
-    np.testing.assert_allclose(wave, tone(50) / 2, atol=1e-6)
+def test_channels_are_averaged_and_it_is_said(caplog):
+    caplog.set_level(logging.INFO)
+    stereo = read_wav(wav(np.stack([tone(50), 0 * tone(50)], axis=1)), "it")
+    found = mixed([(RATE, tone(50)), stereo], "here")
+    np.testing.assert_allclose(found[1][1], tone(50) / 2, atol=1e-6)
+    np.testing.assert_array_equal(found[0][1], tone(50))
+    assert "here: of 2 recordings 1 in stereo are mixed down to one channel" in caplog.text
 
 
 def test_another_rate_is_resampled_and_said(caplog):

@@ -13,9 +13,10 @@ from metarep_jax.train import OptimiserConfig, make_optimiser, make_schedule
 PARAMS = {
     "Dense_0": {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([1.0, -1.0])},
     "BatchNorm_0": {"scale": jnp.array([2.0, 0.5]), "bias": jnp.array([0.1, 0.2])},
+    "query": {"bias": jnp.array([[0.3, -0.2]])},  # of attention: an axis of heads
 }
 GRADS = jax.tree.map(lambda leaf: 0.1 * leaf + 0.3, PARAMS)
-ONE_AXIS = [("Dense_0", "bias"), ("BatchNorm_0", "scale"), ("BatchNorm_0", "bias")]
+NOT_KERNELS = [("Dense_0", "bias"), ("BatchNorm_0", "scale"), ("BatchNorm_0", "bias"), ("query", "bias")]
 
 
 def steps(config, count=1, grads=GRADS):
@@ -46,7 +47,7 @@ def test_adamw_decays_kernels_by_rate_times_strength_and_nothing_else():
     np.testing.assert_allclose(
         decayed["Dense_0"]["kernel"], plain["Dense_0"]["kernel"] - 0.01 * 0.2 * kernel, rtol=1e-5
     )
-    for module, name in ONE_AXIS:
+    for module, name in NOT_KERNELS:
         np.testing.assert_array_equal(decayed[module][name], plain[module][name])
 
 
@@ -60,7 +61,7 @@ def test_lars_scales_a_kernel_by_its_trust_ratio_and_norms_and_biases_not_at_all
     ratio = trust * jnp.linalg.norm(kernel) / jnp.linalg.norm(step)
     np.testing.assert_allclose(moved["Dense_0"]["kernel"], kernel - rate * ratio * step, rtol=1e-5)
     twice = steps(config, 2)
-    for module, name in ONE_AXIS:
+    for module, name in NOT_KERNELS:
         old, grad = PARAMS[module][name], GRADS[module][name]
         np.testing.assert_allclose(moved[module][name], old - rate * grad, rtol=1e-5)
         np.testing.assert_allclose(twice[module][name], old - 2.9 * rate * grad, rtol=1e-5)
