@@ -14,7 +14,7 @@ from experiments.metatrain import metatrain_stage
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
 from experiments.tables.jobs import Job, run_jobs
-from experiments.tables.omniglot_methods import Plan, settings_of_training, trainings
+from experiments.tables.omniglot_plan import Plan, settings_of_training, trainings
 from experiments.tables.runs import make_run, splits_of
 from metarep_jax.data import DataConfig, Splits, joined_pools
 from metarep_jax.evaluate import Interval, interval_over_seeds

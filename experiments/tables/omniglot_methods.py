@@ -1,135 +1,34 @@
-"""The rows of the Omniglot table: each method's protocol and settings for a column, and what its training costs.
+"""The rows of the Omniglot table: each method's protocol and settings for a column.
 
 Settings are those of the papers where the budget is "full". "short" is for two CPU cores, about 6 hours in all: its
 steps are shared out by what a cell costs, and the row's note says what it does less of than the paper.
 """
 
 import dataclasses
-import json
-import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-import cattrs
-
-from experiments.metatrain import MetatrainSettings
 from experiments.tables import published
 from experiments.tables.command import Budget
+from experiments.tables.omniglot_plan import (
+    FORWARD_GFLOP,
+    PAPERS_RATE,
+    POOLED,
+    Length,
+    Plan,
+    as_trial,
+    helped,
+    outer_adam,
+    shorter,
+    training_settings,
+    way_and_shot,
+)
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
-from metarep_jax.train import FitConfig, OptimiserConfig
-from metarep_jax.types import EpisodeSpec, NormMode
+from metarep_jax.train import OptimiserConfig
+from metarep_jax.types import EpisodeSpec
 
 COLUMNS = published.COLUMNS["omniglot_supervised"]
-
-TRIAL_STEPS, TRIAL_EPISODES = 4, 8  # of "trial": every cell from end to end, to see that it works
-VALIDATIONS = 5  # of a training run
-PAPERS_RATE, WARMUP = 1e-3, 50  # of the outer Adam; steps that warm up a higher rate
-FORWARD_GFLOP = 5.3e-3  # matrix products of an image's pass through Conv4-64 of stride 2, 28×28
-POOLED = 3.7  # times that with pooling, whose convolutions have stride 1
-CPU_GFLOPS = 150.0  # measured on two cores of an EPYC; the estimates of minutes are for such a machine
-COMPILING = 0.7  # minutes a training run
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How one cell is made."""
-
-    row: str
-    column: str
-    budget: Budget
-    protocol: str
-    encoder: EncoderConfig
-    meta: MetatrainSettings
-    test: EpisodeSpec  # rotations are the protocol's
-    episodes: int
-    training: str  # names the training run under its budget's folder; cells that share it must train alike
-    validate_on: EpisodeSpec | None
-    with_validation: bool = False  # train on training and validation classes, and keep the last parameters
-    norm: NormMode | None = None  # at test; None: the protocol's, or else the learner's own
-    note: str = ""
-    train_gflop: float = 0.0  # of one step
-    test_gflop: float = 0.0  # of one episode
-
-    @property
-    def train_minutes(self) -> float:
-        """An estimate for two CPU cores."""
-        return COMPILING + self.meta.train.steps * self.train_gflop / CPU_GFLOPS / 60
-
-    @property
-    def test_minutes(self) -> float:
-        """An estimate for two CPU cores."""
-        return 0.2 + self.episodes * self.test_gflop / CPU_GFLOPS / 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """How long a method trains for a column: outer steps, tasks a step, and inner steps (None: the paper's)."""
-
-    steps: int
-    tasks: int
-    inner_steps: int | None = None
-
-
-def plan(row: str, column: str, budget: Budget, *, with_validation: bool = True) -> Plan:
-    """The plan of a cell.
-
-    Args:
-      row, column: of the table.
-      budget: "full" as in the papers, "short", or "trial" (a few steps: only to try whether all works).
-      with_validation: Prototypical Networks train on the validation classes too, as the paper's last step does.
-
-    Raises:
-      ValueError: for a row or column that is not there, naming those that are.
-    """
-    if row not in METHODS:
-        raise ValueError(f"unknown method {row!r}; there are: {', '.join(METHODS)}")
-    if column not in COLUMNS:
-        raise ValueError(f"unknown column {column!r}; there are: {', '.join(COLUMNS)}")
-    way, shot = way_and_shot(column)
-    made = METHODS[row](row, way, shot, "short" if budget == "trial" else budget)
-    if made.with_validation and not with_validation:
-        spec = dataclasses.replace(made.test, way=20)
-        made = dataclasses.replace(made, with_validation=False, validate_on=spec, training=f"{made.training}-selected")
-    made = dataclasses.replace(made, budget=budget)
-    return _trial(made) if budget == "trial" else made
-
-
-def way_and_shot(column: str) -> tuple[int, int]:
-    """``20w5s`` → 20, 5."""
-    found = re.fullmatch(r"(\d+)w(\d+)s", column)
-    assert found is not None
-    return int(found[1]), int(found[2])
-
-
-def _trial(made: Plan) -> Plan:
-    train = dataclasses.replace(made.meta.train, steps=TRIAL_STEPS, validate_every=TRIAL_STEPS // 2)
-    optimiser = dataclasses.replace(made.meta.optimiser, warmup_steps=0)
-    meta = dataclasses.replace(made.meta, train=train, optimiser=optimiser, validation_episodes=TRIAL_EPISODES)
-    return dataclasses.replace(made, meta=meta, episodes=TRIAL_EPISODES)
-
-
-def _settings(
-    learner: LearnerConfig, episode: EpisodeSpec, optimiser: OptimiserConfig, length: Length, augment: str = "none"
-) -> MetatrainSettings:
-    """The training's settings; what is shown while it runs is left to the caller."""
-    every = max(length.steps // VALIDATIONS, 1)
-    fit = FitConfig(
-        steps=length.steps,
-        batch_size=length.tasks,
-        validate_every=every,
-        log_every=min(100, every),
-        checkpoint_every=max(min(every, 1000), 1),
-        tensorboard=False,
-    )
-    return MetatrainSettings(learner=learner, episode=episode, augment=augment, optimiser=optimiser, train=fit)
-
-
-def _adam(rate: float, schedule: Literal["constant", "cosine", "halving"]) -> OptimiserConfig:
-    """The outer Adam; above the papers' rate it is warmed up."""
-    warmup = WARMUP if rate > PAPERS_RATE else 0
-    return OptimiserConfig(name="adam", learning_rate=rate, schedule=schedule, warmup_steps=warmup)
-
 
 # Methods with an inner loop, MAML's protocol ------------------------------------------------------------------------
 
@@ -237,12 +136,12 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         budget,
         "maml",
         EncoderConfig(name="conv4", width=64, readout="mean"),
-        _settings(learner, episode, _adam(outer, schedule), length, augment),
+        training_settings(learner, episode, outer_adam(outer, schedule), length, augment),
         episode,
         episodes=2000,
         training=f"{row}/{column}",
         validate_on=episode,
-        note=f"{less}{rate}{_shorter(length, paper)}{_helped(outer, augment)}",
+        note=f"{less}{rate}{shorter(length, paper)}{helped(outer, augment)}",
         train_gflop=length.tasks * images * (support + query) * FORWARD_GFLOP,
         test_gflop=images * (3 * test_steps + 1) * FORWARD_GFLOP,
     )
@@ -263,17 +162,6 @@ def _rule(row: str, way: int, budget: Budget, steps: int) -> tuple[float | None,
     same = "" if alpha == way * paper else f", a fifth of the paper's {paper} on the sum"
     same = same or f", the paper's {paper} on the sum"
     return alpha, 3 if steps == 1 else steps, f"α = {alpha} on the mean loss{same}"
-
-
-def _helped(rate: float, augment: str) -> str:
-    """What helps a short training, and no paper had."""
-    faster = f", Adam's rate {rate:g} for {PAPERS_RATE:g}" if rate > PAPERS_RATE else ""
-    return faster + (", training images shifted by whole pixels" if augment == "shift" else "")
-
-
-def _shorter(length: Length, paper: Length) -> str:
-    tasks = "" if length.tasks == paper.tasks else f", {length.tasks} tasks a step for {paper.tasks}"
-    return tasks if length.steps == paper.steps else f"{tasks}, {length.steps:,} steps for {paper.steps:,}"
 
 
 # Methods that compare, or solve: one training run for 5 and 20 ways ------------------------------------------------
@@ -311,8 +199,8 @@ SHARED = {
         short_rate=1.5e-2,
         short_augment="shift",
     ),
-    # 20 validation classes at 1 shot, after 400 steps, at rates of 1e-3 without shifts and of 5e-3 and 1.5e-2 with them:
-    # Matching Networks 80.6, 85.4 and 85.2; ridge regression 84.5 and 85.2 with shifts.
+    # 20 validation classes at 1 shot, after 400 steps at rates of 1e-3 (without shifts), 5e-3 and 1.5e-2: Matching
+    # Networks 80.6, 85.4 and 85.2; ridge regression, at the last two, 84.5 and 85.2.
     "matching": Shared(LearnerConfig(name="matching"), USUAL, LONG, way=20, short_rate=1.5e-2, short_augment="shift"),
     "matching_full_context": Shared(LearnerConfig(name="matching", full_context=True), USUAL, LONG, way=20, passes=4.0),
     "relation": Shared(
@@ -342,7 +230,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     classes = ", on training and validation classes" if method.with_validation else ""
     shape = "pooling" if pooled else "stride 2 instead of pooling"
     note = f"one training run of {method.way}-way {shot}-shot tasks for 5- and 20-way{classes}; {shape}"
-    note += _helped(rate, augment)
+    note += helped(rate, augment)
     cached = method.protocol == "vinyals"  # running statistics: the features of the test images are computed once
     return Plan(
         row,
@@ -350,7 +238,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
         budget,
         method.protocol,
         encoder,
-        _settings(method.learner, episode, _adam(rate, method.schedule), length, augment),
+        training_settings(method.learner, episode, outer_adam(rate, method.schedule), length, augment),
         test,
         episodes=2000,
         training=f"{row}/{shot}-shot",
@@ -388,13 +276,13 @@ def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
         budget,
         "reptile",
         EncoderConfig(name="conv4", width=64),
-        _settings(learner, EpisodeSpec(way, 10, 1), optimiser, length),
+        training_settings(learner, EpisodeSpec(way, 10, 1), optimiser, length),
         EpisodeSpec(way, shot, 1),
         episodes=2000,
         training=f"reptile/{way}-way",
         validate_on=None,
         norm=None if alone else "transductive",
-        note=f"one training run for both shots and both statistics, 10 shots in training{_shorter(length, paper)}",
+        note=f"one training run for both shots and both statistics, 10 shots in training{shorter(length, paper)}",
         train_gflop=length.tasks * inner * batch * 3 * FORWARD_GFLOP * 1.3,
         test_gflop=(50 * 3 * batch // 2 + queries) * FORWARD_GFLOP,
     )
@@ -413,34 +301,25 @@ METHODS: dict[str, Callable[[str, int, int, Budget], Plan]] = {
 }
 
 
-def trainings(plans: list[Plan]) -> dict[str, list[Plan]]:
-    """Plans by training run, the cheapest training first; those of one training in the table's order."""
-    grouped: dict[str, list[Plan]] = {}
-    for made in sorted(plans, key=lambda made: made.train_minutes):  # a stable sort
-        grouped.setdefault(made.training, []).append(made)
-    return grouped
+def plan(row: str, column: str, budget: Budget, *, with_validation: bool = True) -> Plan:
+    """The plan of a cell.
 
+    Args:
+      row, column: of the table.
+      budget: "full" as in the papers, "short", or "trial" (a few steps: only to try whether all works).
+      with_validation: Prototypical Networks train on the validation classes too, as the paper's last step does.
 
-def settings_of_training(made: Plan) -> dict[str, Any]:
-    """What the trained parameters depend on, as plain values."""
-    meta = made.meta
-    settings = {
-        "budget": made.budget,
-        "protocol": made.protocol,
-        "with_validation": made.with_validation,
-        "encoder": cattrs.unstructure(made.encoder),
-        "learner": cattrs.unstructure(meta.learner),
-        "episode": cattrs.unstructure(meta.episode),
-        "augment": meta.augment,
-        "optimiser": cattrs.unstructure(meta.optimiser),
-        "train": cattrs.unstructure(meta.train),
-        "validation": {"episodes": meta.validation_episodes, "of": cattrs.unstructure(made.validate_on)},
-    }
-    return _given(json.loads(json.dumps(settings)))
-
-
-def _given(settings: Any) -> Any:
-    """Without what is None: a setting that is added to a learner later, and left to its default, changes nothing."""
-    if not isinstance(settings, dict):
-        return settings
-    return {name: _given(value) for name, value in settings.items() if value is not None}
+    Raises:
+      ValueError: for a row or column that is not there, naming those that are.
+    """
+    if row not in METHODS:
+        raise ValueError(f"unknown method {row!r}; there are: {', '.join(METHODS)}")
+    if column not in COLUMNS:
+        raise ValueError(f"unknown column {column!r}; there are: {', '.join(COLUMNS)}")
+    way, shot = way_and_shot(column)
+    made = METHODS[row](row, way, shot, "short" if budget == "trial" else budget)
+    if made.with_validation and not with_validation:
+        spec = dataclasses.replace(made.test, way=20)
+        made = dataclasses.replace(made, with_validation=False, validate_on=spec, training=f"{made.training}-selected")
+    made = dataclasses.replace(made, budget=budget)
+    return as_trial(made) if budget == "trial" else made

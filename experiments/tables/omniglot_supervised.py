@@ -1,7 +1,7 @@
 """The table of supervised few-shot learning on Omniglot: every method under its paper's protocol.
 
     python -m experiments.tables.omniglot_supervised --plan                       # what there is to do, and how long
-    python -m experiments.tables.omniglot_supervised --data.data-dir DIR             # about 8 hours on 2 CPU cores
+    python -m experiments.tables.omniglot_supervised --data.data-dir DIR             # about 6 hours on 2 CPU cores
     python -m experiments.tables.omniglot_supervised --methods maml --columns 5w1s --minutes 30
     python -m experiments.tables.omniglot_supervised --budget full                # the papers' lengths, on a GPU
     python -m experiments.tables.omniglot_supervised --merge runs/tables/omniglot_supervised OTHER_FOLDER
@@ -18,7 +18,8 @@ from experiments.common import command_line, console, errors_told, parse
 from experiments.readme import main as draw_readme
 from experiments.tables.command import TableConfig, check_names, merge, plan_table, show
 from experiments.tables.grid import Place, finished, run_grid
-from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, Plan, plan, trainings
+from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, plan
+from experiments.tables.omniglot_plan import Plan, trainings
 from metarep_jax.data import DataConfig
 from metarep_jax.train import use_cpu_devices
 

@@ -13,7 +13,8 @@ import pytest
 from experiments.tables import grid, omniglot_methods, omniglot_supervised, sinusoid, wall_clock
 from experiments.tables.cells import best_of, cell_result, merged, read_cells
 from experiments.tables.command import merge
-from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, MORE, plan, settings_of_training, trainings
+from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, MORE, plan
+from experiments.tables.omniglot_plan import settings_of_training, trainings
 from experiments.tables.published import ROWS, published
 from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
 from metarep_jax.encoders import EncoderConfig
