@@ -48,8 +48,8 @@ SHORT: dict[str, dict[str, Length]] = {
     "maml": {
         "5w1s": Length(30_000, 32),
         "5w5s": Length(8_000, 16),
-        "20w1s": Length(4_500, 16, 1),
-        "20w5s": Length(2_000, 8, 1),
+        "20w1s": Length(4_000, 16, 1),
+        "20w5s": Length(1_800, 8, 1),
     },
     "first_order_maml": {
         "5w1s": Length(9_000, 32),
