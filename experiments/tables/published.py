@@ -29,6 +29,7 @@ COLUMNS = {
         *("5w1s", "5w5s", "20w1s", "20w5s"),
         *("rotations_5w1s", "rotations_5w5s", "rotations_20w1s", "rotations_20w5s"),
     ),
+    "omniglot_levers": ("5w1s", "20w1s"),
     "label_efficiency": ("0 classes", "10 classes", "32 classes", "103 classes", "325 classes", "1028 classes"),
     "intents": ("banking77_5w1s", "banking77_5w5s", "clinc150_5w1s", "clinc150_5w5s"),
     "spoken_digits": ("speaker", "digit", "digit_unseen_speaker"),
@@ -66,6 +67,7 @@ ROWS = {
         "best": ("– – – – 97.03 99.19 91.28 97.37", "1912.12178?"),
         "prototypical": ("– – – – 98.35 99.58 95.31 98.81", "1810.02334?"),
     },
+    "omniglot_levers": {},
     "label_efficiency": {},
     "intents": {
         # ProtAugment, from BERT-base, which was pretrained on large corpora: an upper reference, not this method.

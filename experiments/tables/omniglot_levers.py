@@ -1,0 +1,171 @@
+"""What each lever gives label-free features on Omniglot: one change at a time, judged on the validation classes.
+
+    python -m experiments.tables.omniglot_levers --data.data-dir DIR
+    python -m experiments.tables.omniglot_levers --merge runs/tables/omniglot_levers
+
+The row ``base`` is SimCLR on handwriting views, without turned images. Every other row changes one thing of it, in
+training or at test; the last ones add rounds of clusters, one after the other. Vinyals' 172 validation classes without
+rotations, so that no choice is made on the test classes; nearest prototype by cosine on whitened features.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from experiments.common import Run
+from experiments.evaluate import EvaluateSettings, evaluate_model
+from experiments.pretrain import PretrainSettings, features_model, pretrain_stage
+from experiments.rounds import RoundsSettings, rounds_stage
+from experiments.tables.command import Budget
+from experiments.tables.omniglot_objectives import CONV4, ROUND_STEPS, fit_of, stage_one, tasks
+from experiments.tables.omniglot_unsupervised import TRAINED
+from experiments.tables.published import COLUMNS
+from experiments.tables.rows import Row, RowsConfig, RowTable
+from experiments.tables.runs import held, make_run, splits_of
+from metarep_jax.data import DataConfig
+from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.evaluate import Interval
+from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.report.figures import save_bars
+
+STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 128_000}
+EPISODES: dict[Budget, int] = {"trial": 20, "short": 2000, "full": 2000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lever:
+    """A row: a training run, perhaps shared with other rows, and how its features are used."""
+
+    note: str
+    pretrain: PretrainSettings
+    encoder: EncoderConfig = CONV4
+    training: str = "base"  # names the run of stage 1; rows that share it train alike
+    rounds: RoundsSettings | None = None
+    series: str = ""  # names the rounds that rows share
+    after: int = 0  # rounds whose features are judged
+    whiten: float = 0.25
+    views: int = 0  # averaged over at test
+    ms: float = 90.0  # of a step of stage 1 on two CPU cores; an estimate
+
+
+def levers(budget: Budget) -> dict[str, Lever]:
+    """All rows, in the table's order."""
+    steps = STEPS[budget]
+    simclr = ObjectiveConfig(name="simclr")
+    base = dataclasses.replace(stage_one(simclr, budget, CONV4), rotations=False, train=fit_of(steps, 256))
+    images = base.train.steps * base.train.batch_size
+
+    def trained(training: str, note: str, encoder: EncoderConfig = CONV4, ms: float = 90.0, **changed: Any) -> Lever:
+        return Lever(note, dataclasses.replace(base, **changed), encoder, training=training, ms=ms)
+
+    def objective(training: str, note: str, **changed: Any) -> Lever:
+        return trained(training, note, objective=dataclasses.replace(simclr, **changed))
+
+    def used(note: str, **changed: Any) -> Lever:
+        return Lever(note, base, **changed)
+
+    def rounds(clusters: TaskConfig, count: int) -> RoundsSettings:
+        return RoundsSettings(rounds=count, meta=tasks(clusters, budget, ROUND_STEPS[budget]))
+
+    dense = rounds(TaskConfig("clusters", clustering="dense", partitions=1), 3)
+    means = rounds(TaskConfig("clusters", clusters=1000, partitions=1), 1)
+    once_more = used("another round", rounds=dense, series="dense")
+    return {
+        "base": used(f"SimCLR at temperature 0.1 on handwriting views, {steps:,} steps of 256 images; half-whitened"),
+        "temperature_0.2": objective("temperature_0.2", "temperature 0.2", temperature=0.2),
+        "temperature_0.05": objective("temperature_0.05", "temperature 0.05", temperature=0.05),
+        "weaker_views": trained("weaker_views", "views that are only nudged", augment="nudge"),
+        "wider_views": trained("wider_views", "more rotation and shear, less elastic", augment="glyph"),
+        "turned_images": trained("turned_images", "quarter turns as images of their own", rotations=True),
+        "batch_512": trained("batch_512", "512 images, half the steps", train=fit_of(images // 512, 512), ms=180.0),
+        "queue": objective("queue", "MoCo v2: a slow encoder and a queue of 4,096", name="moco"),
+        "neighbours": trained(
+            "neighbours",
+            "mutual nearest neighbours as partners too, in the second half",
+            objective=dataclasses.replace(simclr, neighbours=5, neighbours_after=steps // 2),
+            train=dataclasses.replace(base.train, refresh_every=max(steps // 8, 1)),
+        ),
+        "width_128": trained("width_128", "twice the channels", dataclasses.replace(CONV4, width=128), ms=290.0),
+        "centred_only": used("not whitened", whiten=0.0),
+        "fully_whitened": used("fully whitened", whiten=0.5),
+        "views_8": used("features averaged over 8 views at test", views=8),
+        "views_32": used("features averaged over 32 views at test", views=32),
+        "k_means_round": used("one round on clusters by k-means", rounds=means, series="means", after=1),
+        "round_1": dataclasses.replace(once_more, note="one round on clusters of k-reciprocal neighbours", after=1),
+        "round_2": dataclasses.replace(once_more, after=2),
+        "round_3": dataclasses.replace(once_more, after=3),
+        "round_3_views_32": dataclasses.replace(once_more, note="and averaged over 32 views", after=3, views=32),
+    }  # fmt: skip
+
+
+TABLE = RowTable(
+    "omniglot_levers",
+    "Omniglot without labels, Vinyals' 172 validation classes, 15 queries a class, no rotations",
+    tuple(levers("short")),
+    ("omniglot",),
+    save_bars,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LeversConfig(RowsConfig):
+    """Flags of experiments.tables.omniglot_levers."""
+
+    data: DataConfig = DataConfig(name="omniglot")
+    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
+
+
+def rows_of(config: LeversConfig) -> list[Row]:
+    """The rows, in the table's order."""
+    found, known = [], set()
+    for name, lever in levers(config.budget).items():
+        steps = lever.pretrain.train.steps
+        new = [what for what in (lever.training, lever.series) if what and what not in known]
+        known |= {*new}
+        minutes = 0.5 + (steps * lever.ms / 60_000 if lever.training in new else 0.0)
+        if lever.rounds and lever.series in new:
+            minutes += lever.rounds.rounds * lever.rounds.meta.train.steps * 0.12 / 60
+        found.append(
+            Row(
+                name=name,
+                columns=COLUMNS[TABLE.name],
+                protocol=TABLE.protocol,
+                settings={
+                    "budget": config.budget,
+                    "data": config.data.name,
+                    "lever": cattrs.unstructure(dataclasses.replace(lever, note="", ms=0.0)),
+                    "precision": config.precision,
+                    "steps": steps,
+                },
+                measure=partial(measure, config, lever),
+                steps=steps,
+                minutes=minutes,
+                shown={"note": lever.note},
+            )
+        )
+    return found
+
+
+def measure(config: LeversConfig, lever: Lever, folder: Path, seed: int) -> dict[str, Interval]:
+    """Trains what the row stands on, or finds it trained, and judges it on the validation classes."""
+    splits, trainings = splits_of(config.data, TRAINED), folder.parent.parent / "trainings"
+
+    def run_in(name: str, batch: int) -> Run:
+        place = trainings / name / f"seed{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        return make_run(TABLE.name, config, place, splits, config.data, lever.encoder, seed=seed, batch=batch)
+
+    run = run_in(lever.training, lever.pretrain.train.batch_size)
+    model = held(run, lever.pretrain, partial(pretrain_stage, run, lever.pretrain, run.folder))
+    if lever.rounds is not None:
+        run = run_in(f"rounds_{lever.series}", lever.rounds.meta.train.batch_size)
+        start, rounds = model, lever.rounds
+        model = held(run, rounds, lambda: rounds_stage(run, rounds, start, run.folder)[lever.after - 1])
+    model = features_model(run, model.encoder_params, lever.whiten)
+    protocol = splits.protocol
+    specs = [spec for spec in EvaluateSettings().specs(protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
+    return evaluate_model(run, model, splits.val, specs, episodes=EPISODES[config.budget], views=lever.views)
