@@ -15,7 +15,7 @@ from typing import Any
 
 import cattrs
 
-from experiments.common import Run
+from experiments.common import Run, parse
 from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.pretrain import PretrainSettings, features_model, pretrain_stage
 from experiments.rounds import RoundsSettings, rounds_stage
@@ -23,7 +23,7 @@ from experiments.tables.command import Budget
 from experiments.tables.omniglot_objectives import CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import Row, RowsConfig, RowTable
+from experiments.tables.rows import Row, RowsConfig, RowTable, main
 from experiments.tables.runs import held, make_run, splits_of
 from metarep_jax.data import DataConfig
 from metarep_jax.data.pseudo_tasks import TaskConfig
@@ -169,3 +169,8 @@ def measure(config: LeversConfig, lever: Lever, folder: Path, seed: int) -> dict
     protocol = splits.protocol
     specs = [spec for spec in EvaluateSettings().specs(protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
     return evaluate_model(run, model, splits.val, specs, episodes=EPISODES[config.budget], views=lever.views)
+
+
+if __name__ == "__main__":
+    settings = parse(LeversConfig, __doc__)
+    main(TABLE, settings, partial(rows_of, settings))
