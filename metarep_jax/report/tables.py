@@ -1,6 +1,6 @@
 """Tables drawn from results, for the terminal and for Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -23,22 +23,30 @@ from metarep_jax.report.published import is_published, published_column, standin
 from metarep_jax.report.results import Cell, Cells, Result
 
 SETTINGS = ("protocol", "norm", "seeds", "steps", "tasks", "time", "device", "published", "note")  # of a row's cells
+COLUMNS = 5  # at most, side by side in the terminal
 
 
 def terminal_table(result: Result) -> Group:
     """What the terminal shows: a row a model, means with 95% intervals, the best of each column bold.
 
-    Rows under other batch-norm modes follow in a table of their own, dimmed. Fits 80 characters.
+    Rows under other batch-norm modes follow in a table of their own, dimmed. Many columns are spread over several
+    tables, one below the other, which fit 80 characters.
     """
     main, modes = main_and_modes(result.cells)
-    parts = [_table(main, title=result.name)]
+    parts = _tables(main, title=result.name)
     if modes:
-        parts.append(_table(modes, title="with other batch statistics at test", style="dim"))
+        parts += _tables(modes, title="with other batch statistics at test", style="dim")
     return Group(*parts, Text(caption(result), style="italic"))
 
 
-def _table(cells: Cells, title: str, style: str = "") -> Table:
+def _tables(cells: Cells, title: str, style: str = "") -> list[Table]:
     columns = columns_of(cells)
+    tables = -(-len(columns) // COLUMNS) or 1
+    width = -(-len(columns) // tables)
+    return [_table(cells, columns[k * width :][:width], "" if k else title, style) for k in range(tables)]
+
+
+def _table(cells: Cells, columns: Sequence[str], title: str, style: str) -> Table:
     best = {column: set() if style else best_rows(cells, column, cells) for column in columns}
     table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", padding=(0, 0, 0, 1))
     table.add_column("", min_width=14)

@@ -85,6 +85,16 @@ def test_the_terminal_table_shows_rows_in_order_and_says_what_they_are():
     assert "9,821" in text and "p: [brackets]" in text and "600 episodes" in text
 
 
+def test_many_columns_are_spread_over_tables_that_fit_the_terminal():
+    columns = [f"{turned}{way}w{shot}s" for turned in ("", "rotations_") for way in (5, 20) for shot in (1, 5)]
+    numbers = {column: cell(90.0 + k / 10) for k, column in enumerate(columns)}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(result({"simclr": numbers, "byol": numbers})))
+    text = console.export_text()
+    assert all(text.count(f"{90 + k / 10:.2f}±0.25") == 2 for k in range(8)) and "…" not in text
+    assert text.count("SimCLR") == 2 and text.count("trial") == 1
+
+
 @pytest.mark.parametrize(
     ("ours", "published", "higher", "found"),
     [
