@@ -49,17 +49,17 @@ SHORT: dict[str, dict[str, Length]] = {
         "5w1s": Length(30_000, 32),
         "5w5s": Length(8_000, 16),
         "20w1s": Length(4_000, 16, 1),
-        "20w5s": Length(1_800, 8, 1),
+        "20w5s": Length(1_500, 8, 1),
     },
     "first_order_maml": {
-        "5w1s": Length(9_000, 32),
-        "5w5s": Length(4_000, 16),
-        "20w1s": Length(3_500, 8),
-        "20w5s": Length(1_500, 4),
+        "5w1s": Length(7_000, 32),
+        "5w5s": Length(3_500, 16),
+        "20w1s": Length(3_000, 8),
+        "20w5s": Length(1_200, 4),
     },
     "anil": {
-        "5w1s": Length(9_000, 32),
-        "5w5s": Length(4_000, 16),
+        "5w1s": Length(7_000, 32),
+        "5w5s": Length(3_500, 16),
         "20w1s": Length(6_000, 8),
         "20w5s": Length(3_000, 4),
     },
@@ -70,8 +70,8 @@ SHORT: dict[str, dict[str, Length]] = {
         "20w5s": Length(3_000, 4, 1),
     },
     "meta_sgd": {
-        "5w1s": Length(6_000, 32),
-        "5w5s": Length(2_500, 16),
+        "5w1s": Length(4_500, 32),
+        "5w5s": Length(2_000, 16),
         "20w1s": Length(4_000, 8),
         "20w5s": Length(1_800, 4),
     },
@@ -185,7 +185,7 @@ class Shared:
     note: str = ""
 
 
-USUAL = {1: Length(5_000, 4), 5: Length(3_500, 4)}
+USUAL = {1: Length(5_000, 4), 5: Length(2_500, 4)}
 LONG = {1: Length(40_000, 4), 5: Length(40_000, 4)}
 SHARED = {
     "prototypical": Shared(
@@ -256,7 +256,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
 def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
     """Reptile: one training run a way, on 10 shots; one query a class at test, classified alone or with the others."""
     paper = Length(100_000 if way == 5 else 200_000, 5)
-    length = paper if budget == "full" else {5: Length(8_000, 6), 20: Length(3_000, 6)}[way]
+    length = paper if budget == "full" else {5: Length(8_000, 6), 20: Length(2_200, 6)}[way]
     inner, batch = (5, 10) if way == 5 else (10, 20)
     alone = row == "reptile"
     learner = LearnerConfig(
