@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments.tables import intents
+from experiments.tables import intents, intents_folds
 from experiments.tables.published import COLUMNS, published
 from metarep_jax.data import DataConfig
 from metarep_jax.data.tokens import TextConfig
@@ -29,7 +29,7 @@ def data(tmp_path):
     """Both data sets in small, each with five folds of five classes to train, validate and test on."""
     folder = tmp_path / "data"
     made = {name: [(f"{word(name, c)} please {i}", f"c{c:02}") for c in range(CLASSES) for i in range(EACH)]
-            for name in intents.DATA}  # fmt: skip
+            for name in intents_folds.DATA}  # fmt: skip
     (folder / "text" / "banking77").mkdir(parents=True)
     for part in ("train", "test"):
         rows = [f"{text},{name}" for text, name in made["banking77"][part == "test" :: 2]]
@@ -50,16 +50,16 @@ def data(tmp_path):
 def fold(data):
     """The first fold, and its tokenizer."""
     where = DataConfig(data_dir=data, cache_dir=data.parent / "cache")
-    found = intents.fold_of(1, TEXT, where, data.parent / "tokenizers")
+    found = intents_folds.fold_of(1, TEXT, where, data.parent / "tokenizers")
     assert found.text.tokenizer is not None
     return found, found.text.tokenizer
 
 
 def test_a_folds_pretraining_text_is_the_training_sentences_of_both_data_sets_alone(data):
     found, tokenizer = fold(data)
-    lines = intents.training_lines(1, DataConfig(data_dir=data, cache_dir=data.parent / "cache"))
+    lines = intents_folds.training_lines(1, DataConfig(data_dir=data, cache_dir=data.parent / "cache"))
     training = set(np.roll(np.arange(CLASSES), 1)[:WAY].tolist())
-    assert {line.split()[0] for line in lines} == {word(name, c) for name in intents.DATA for c in training}
+    assert {line.split()[0] for line in lines} == {word(name, c) for name in intents_folds.DATA for c in training}
     np.testing.assert_array_equal(found.text.train.inputs, tokenizer.rows(lines, TEXT.length))
     assert found.text.val.label.shape == found.text.test.label.shape == (0,)
     for name, splits in found.splits.items():
@@ -68,7 +68,7 @@ def test_a_folds_pretraining_text_is_the_training_sentences_of_both_data_sets_al
 
 def test_what_test_sentences_say_does_not_reach_the_tokenizer(data):
     before = fold(data)[1].digest
-    intents.fold_of.cache_clear()
+    intents_folds.fold_of.cache_clear()
     file = data / "text" / "banking77" / "train.csv"
     lines = file.read_text().splitlines()
     tested = (data / "text" / "folds" / "BANKING77" / "01" / "labels.test.txt").read_text().split()
@@ -80,7 +80,7 @@ def test_what_test_sentences_say_does_not_reach_the_tokenizer(data):
 
 def test_a_thinned_pool_has_the_first_rows_of_every_class(data):
     pool = fold(data)[0].splits["banking77"].val
-    few = intents.thinned(pool, 3)
+    few = intents_folds.thinned(pool, 3)
     assert few.count.tolist() == [3] * WAY
     np.testing.assert_array_equal(few.inputs[few.members[2]], pool.inputs[pool.members[2, :3]])
 
