@@ -55,11 +55,11 @@ SHORT: dict[str, dict[str, Length]] = {
         "5w1s": Length(2_500, 32, 5),
         "5w5s": Length(1_200, 16, 5),
         "20w1s": Length(2_500, 8),
-        "20w5s": Length(1_000, 4),
+        "20w5s": Length(800, 4),
     },
     "anil": {
         "5w1s": Length(7_000, 32),
-        "5w5s": Length(3_500, 16),
+        "5w5s": Length(2_500, 16),
         "20w1s": Length(6_000, 8),
         "20w5s": Length(3_000, 4),
     },
@@ -70,10 +70,10 @@ SHORT: dict[str, dict[str, Length]] = {
         "20w5s": Length(3_000, 4, 1),
     },
     "meta_sgd": {
-        "5w1s": Length(4_500, 32),
-        "5w5s": Length(2_000, 16),
+        "5w1s": Length(3_500, 32),
+        "5w5s": Length(1_600, 16),
         "20w1s": Length(4_000, 8),
-        "20w5s": Length(1_800, 4),
+        "20w5s": Length(1_400, 4),
     },
     "maml_pp": {
         "5w1s": Length(8_000, 8),
@@ -259,7 +259,7 @@ def shared_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
 def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
     """Reptile: one training run a way, on 10 shots; one query a class at test, classified alone or with the others."""
     paper = Length(100_000 if way == 5 else 200_000, 5)
-    length = paper if budget == "full" else {5: Length(8_000, 6), 20: Length(2_200, 6)}[way]
+    length = paper if budget == "full" else {5: Length(6_000, 6), 20: Length(1_500, 6)}[way]
     inner, batch = (5, 10) if way == 5 else (10, 20)
     alone = row == "reptile"
     learner = LearnerConfig(
