@@ -119,10 +119,11 @@ def evaluate_model(
     over ``views`` of each image where any are asked for.
     """
     found, once = {}, None
+    split = "val" if pool is run.splits.val else "test"
     for spec in specs:
         if model.fixed_way and spec.way != model.spec.way:
             continue
-        check_episode_spec(pool, spec, run.splits.class_names["test"], "test")
+        check_episode_spec(pool, spec, run.splits.class_names[split], split)
         learner, params, state = model.learner(spec.way), model.params, model.learner_state
         rows, sampled = pool, spec
         norm = mode or run.splits.protocol.norm or learner.test_context.norm

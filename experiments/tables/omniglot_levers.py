@@ -82,7 +82,7 @@ def levers(budget: Budget) -> dict[str, Lever]:
         "wider_views": trained("wider_views", "more rotation and shear, less elastic", augment="glyph"),
         "turned_images": trained("turned_images", "quarter turns as images of their own", rotations=True),
         "batch_512": trained("batch_512", "512 images, half the steps", train=fit_of(images // 512, 512), ms=180.0),
-        "queue": objective("queue", "MoCo v2: a slow encoder and a queue of 4,096", name="moco"),
+        "queue": objective("queue", "MoCo v2: a slow encoder, a queue of 4,096", name="moco", temperature=0.1),
         "neighbours": trained(
             "neighbours",
             "mutual nearest neighbours as partners too, in the second half",

@@ -83,7 +83,7 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
             meta=tasks(TaskConfig("augmentations"), budget),
         ),
         "cactus": Recipe(
-            "Prototypical Networks on clusters of SimCLR's features",
+            "Prototypical Networks, from SimCLR's weights, on clusters of SimCLR's features",
             pretrain=stage_one(ObjectiveConfig(name="simclr"), budget, CONV4),
             rounds=RoundsSettings(
                 rounds=1, views=0, meta=tasks(TaskConfig("clusters", clusters=1000, partitions=1), budget)
