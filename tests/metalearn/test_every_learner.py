@@ -40,6 +40,7 @@ CASES = {name: (name, SETTINGS.get(name, {})) for name in LEARNERS} | MORE
 TRAINED = [case for case, (name, _) in CASES.items() if name not in BASELINES]
 QUICK = {"maml", "prototypical", "reptile", "ridge"}  # one of each kind; the others take 5 to 10 s each to compile
 READS_IN_ORDER = {"matching_full_context"}  # an LSTM over the support set
+ITERATED = {"logistic_regression": 3e-4}  # √ε of float32: how near L-BFGS comes to the minimum
 REGRESSION = [name for name in LEARNERS if "output" in inspect.signature(LEARNERS[name]).parameters]
 REGRESSION.remove("finetune_cosine_head")  # the parameter belongs to the other kinds of fine-tuning
 INNER_LOOP = [name for name in LEARNERS if "test_steps" in inspect.signature(LEARNERS[name]).parameters]
@@ -181,12 +182,13 @@ def test_order_names_and_padding_change_no_answer_and_what_was_compiled_once_ser
     assert np.ptp(whole) > 1e-3
     np.testing.assert_array_equal(compact[:, 2], UNREACHABLE)
     whole, compact = up_to_a_constant(whole), up_to_a_constant(compact)
-    close(found["whole"], whole)
+    atol = ITERATED.get(case, 1e-5)
+    close(found["whole"], whole, atol=atol)
     if case not in READS_IN_ORDER:
-        close(found["ordered"], whole)
-    close(found["renamed"][:, renamed], whole)
-    close(found["small"][:3], compact)
-    close(found["far"][:3], compact)
+        close(found["ordered"], whole, atol=atol)
+    close(found["renamed"][:, renamed], whole, atol=atol)
+    close(found["small"][:3], compact, atol=atol)
+    close(found["far"][:3], compact, atol=atol)
 
 
 @pytest.mark.parametrize("case", INNER_LOOP)
