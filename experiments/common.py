@@ -26,6 +26,7 @@ from metarep_jax.report import figures, markdown, results, tables
 from metarep_jax.train import (
     FitConfig,
     TrainingDiverged,
+    dividing_devices,
     is_first,
     local_devices,
     map_over_keys,
@@ -109,6 +110,12 @@ class Run:
     def mapper(self) -> Callable[..., Any]:
         """Spreads evaluation episodes over the run's devices."""
         return partial(map_over_keys, devices=self.devices)
+
+    def devices_of(self, train: FitConfig) -> list:
+        """Those that a training uses: as many as divide its batch; all, where --devices says how many."""
+        if self.config.devices is not None:
+            return self.devices
+        return dividing_devices(self.devices, train.batch_size, train.accumulate)
 
     @property
     def tokenizer(self) -> str:

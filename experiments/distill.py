@@ -114,7 +114,7 @@ def few_shot_student(run: Run, settings: DistillSettings, teacher: Model, folder
         select="val_accuracy",
         description="distil (few-shot)",
         settings=training_settings(run.config),
-        devices=run.devices,
+        devices=run.devices_of(train),
     )
     return Model(card, fitted.params["student"], fitted.state)
 
@@ -166,7 +166,7 @@ def fixed_classes_student(run: Run, config: DistillConfig, given: Model, seen: P
         folder=run.folder,
         description=f"distil ({config.mode})",
         settings=training_settings(config),
-        devices=run.devices,
+        devices=run.devices_of(train),
     )
     card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(seen.inputs.shape[1:]), class_names=names)
     return Model(card, fitted.params["student"], fitted.state)

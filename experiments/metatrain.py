@@ -166,7 +166,7 @@ def metatrained_model(
         select="val_accuracy" if settings.tasks.source == "labels" else None,  # else labels would choose the weights
         description=f"{what} ({settings.learner.name})",
         settings=training_settings(config),
-        devices=run.devices,
+        devices=run.devices_of(settings.train),
     )
     return Model(card, fitted.params, fitted.state)
 

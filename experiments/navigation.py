@@ -35,6 +35,7 @@ from metarep_jax.report.published import published_column
 from metarep_jax.train import (
     FitConfig,
     OptimiserConfig,
+    dividing_devices,
     fit,
     local_devices,
     map_over_keys,
@@ -130,7 +131,7 @@ def trained(config: NavigationConfig, name: str, inner_steps: int, seed: int, de
         folder=config.run_folder / name / f"seed{seed}",
         description=f"{name}, seed {seed}",
         settings=training_settings(config),
-        devices=devices,
+        devices=devices if config.devices else dividing_devices(devices, config.train.batch_size),
     )
     return fitted.params, fitted.state
 

@@ -98,7 +98,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         warn=collapse_warning,
         description=f"pretrain ({settings.objective.name})",
         settings=training_settings(config),
-        devices=run.devices,
+        devices=run.devices_of(train),
     )
     encoder, objective = make(None)
     judge_held_out(run, folder, settings.objective, encoder, objective, fitted)

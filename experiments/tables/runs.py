@@ -13,7 +13,7 @@ from experiments.common import CommonConfig, Run, read_data, training_settings
 from metarep_jax.data import DataConfig, Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
-from metarep_jax.train import local_devices, open_run
+from metarep_jax.train import dividing_devices, local_devices, open_run
 
 
 class Where(Protocol):
@@ -39,9 +39,8 @@ def make_run(
 ) -> Run:
     """What the experiments' functions take: as many devices as divide the ``batch``."""
     config = CommonConfig(data=data, encoder=encoder, seed=seed, precision=where.precision)
-    devices = local_devices(where.devices)
-    count = max(n for n in range(1, len(devices) + 1) if batch % n == 0)
-    return Run(table, folder, config, splits, time.perf_counter(), devices[:count])
+    devices = dividing_devices(local_devices(where.devices), batch)
+    return Run(table, folder, config, splits, time.perf_counter(), devices)
 
 
 def held(run: Run, settings: Any, train: Callable[[], Model]) -> Model:

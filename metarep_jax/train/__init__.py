@@ -5,7 +5,14 @@ from metarep_jax.train.divergence import TrainingDiverged
 from metarep_jax.train.loop import Fitted, fit
 from metarep_jax.train.metrics import read_lines
 from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser, make_schedule
-from metarep_jax.train.parallel import AXIS, check_batch, local_devices, map_over_keys, use_cpu_devices
+from metarep_jax.train.parallel import (
+    AXIS,
+    check_batch,
+    dividing_devices,
+    local_devices,
+    map_over_keys,
+    use_cpu_devices,
+)
 from metarep_jax.train.precision import compute_dtype
 from metarep_jax.train.processes import is_first, start_processes
 from metarep_jax.train.run_folder import RunFolderInUse, open_run
@@ -22,6 +29,7 @@ __all__ = [
     "TrainingDiverged",
     "check_batch",
     "compute_dtype",
+    "dividing_devices",
     "fit",
     "is_first",
     "local_devices",

@@ -55,6 +55,14 @@ def local_devices(requested: int | None = None) -> list:
     return devices[:requested]
 
 
+def dividing_devices(devices: list, size: int, accumulate: int = 1) -> list:
+    """The most of ``devices`` over which a global batch of ``size`` divides; of several processes always all."""
+    if jax.process_count() > 1:
+        return devices
+    counts = [count for count in range(1, len(devices) + 1) if size % (count * accumulate) == 0]
+    return devices[: max(counts, default=len(devices))]
+
+
 def check_batch(size: int, devices: int | Sequence[Any], accumulate: int = 1) -> None:
     """Raises ValueError when a global batch of ``size`` does not divide over the devices and micro-batches."""
     count = devices if isinstance(devices, int) else len(devices)

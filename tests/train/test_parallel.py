@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.train import check_batch, local_devices, map_over_keys, use_cpu_devices
+from metarep_jax.train import check_batch, dividing_devices, local_devices, map_over_keys, use_cpu_devices
 from metarep_jax.train.parallel import (
     map_step,
     mean_over_devices,
@@ -78,3 +78,12 @@ def test_devices_that_are_not_there_are_refused():
         local_devices(9)
     with pytest.raises(ValueError, match="must be positive, got 0"):
         use_cpu_devices(0)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "used"), [(2, 1, 2), (256, 1, 8), (20, 1, 5), (7, 1, 7), (1, 1, 1), (12, 2, 6), (3, 2, 8)]
+)
+def test_as_many_devices_are_used_as_divide_a_batch_and_all_where_none_do(batch, accumulate, used):
+    """Where not even one does, ``check_batch`` says so of all of them."""
+    devices = jax.devices()[:8]
+    assert dividing_devices(devices, batch, accumulate) == devices[:used]
