@@ -53,7 +53,7 @@ class CommonConfig:
     seed: int = 0
     """All randomness of the run follows from it."""
     devices: int | None = None
-    """Devices to use; default: all (on a CPU, one a core)."""
+    """Devices to use; default: all that divide a batch (on a CPU, one a core)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; auto: bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
     coordinator: str | None = None

@@ -85,7 +85,7 @@ class NavigationConfig:
     seed: int = 0
     """All randomness of the run follows from it."""
     devices: int | None = None
-    """Devices to use; default: all (on a CPU, one a core)."""
+    """Devices to use; default: all that divide a batch (on a CPU, one a core)."""
 
     def __post_init__(self):
         for field in ("trajectories", "seeds", "goals", "test_trajectories"):

@@ -137,7 +137,8 @@ def best_of(cells: Iterable[Result]) -> dict[tuple[str, str], Result]:
 
 def _rank(cell: Result) -> tuple:
     steps = cell.config["settings"].get("steps", 0)
-    text = json.dumps(dataclasses.asdict(cell), sort_keys=True)  # decides between equals, in whatever order they come
+    made = [cell.config["settings"], cell.command, cell.commit, cell.versions, cell.device]
+    text = json.dumps(made, sort_keys=True)  # decides between equals, in whatever order they came
     return BUDGETS.index(cell.config["budget"]), len(cell.seeds), steps, text
 
 

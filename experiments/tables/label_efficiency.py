@@ -24,9 +24,9 @@ from experiments.pretrain import PretrainSettings, features_model, pretrain_stag
 from experiments.tables.command import Budget
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import Row, RowsConfig, RowTable, main
+from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
 from experiments.tables.runs import held, make_run, splits_of
-from metarep_jax.data import DataConfig, Splits
+from metarep_jax.data import Splits
 from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
@@ -47,16 +47,6 @@ TABLE = RowTable(
 )
 JUDGED = EpisodeSpec(5, 1, 15)
 STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 20_000}
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelEfficiencyConfig(RowsConfig):
-    """Flags of experiments.tables.label_efficiency."""
-
-    data: DataConfig = DataConfig(name="omniglot")
-    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
-    episodes: int | None = None
-    """Test episodes a column; default: the protocol's (2,000)."""
 
 
 def classes_of(column: str) -> int:
@@ -110,7 +100,7 @@ def with_labels(splits: Splits, classes: int, seed: int) -> Splits:
     return splits._replace(train=pool, class_names=names)
 
 
-def rows_of(config: LabelEfficiencyConfig) -> list[Row]:
+def rows_of(config: OmniglotRowsConfig) -> list[Row]:
     """The rows, in the table's order."""
     columns, stage_one = COLUMNS[TABLE.name], pretraining(config.budget)
     labelled = [training(config.budget, classes) for classes in map(classes_of, columns) if classes]
@@ -143,7 +133,7 @@ def rows_of(config: LabelEfficiencyConfig) -> list[Row]:
 
 
 def measure(
-    config: LabelEfficiencyConfig, before: PretrainSettings | None, folder: Path, seed: int
+    config: OmniglotRowsConfig, before: PretrainSettings | None, folder: Path, seed: int
 ) -> dict[str, Interval]:
     """Trains a row on each number of labelled classes, or goes on, and judges it."""
     splits = splits_of(config.data, PROTOCOL_NAME)
@@ -184,5 +174,5 @@ def validated(run: Run, model: Model) -> float:
 
 
 if __name__ == "__main__":
-    settings = parse(LabelEfficiencyConfig, __doc__)
+    settings = parse(OmniglotRowsConfig, __doc__)
     main(TABLE, settings, partial(rows_of, settings))

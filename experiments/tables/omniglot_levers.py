@@ -5,7 +5,8 @@
 
 The row ``base`` is SimCLR on handwriting views, without turned images. Every other row changes one thing of it, in
 training or at test; the last ones add rounds of clusters, one after the other. Vinyals' 172 validation classes without
-rotations, so that no choice is made on the test classes; nearest prototype by cosine on whitened features.
+rotations, so that no choice is made on the test classes; nearest prototype by cosine on whitened features. The time of
+a training that rows share counts to the first of them.
 """
 
 import dataclasses
@@ -20,12 +21,11 @@ from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.pretrain import PretrainSettings, features_model, pretrain_stage
 from experiments.rounds import RoundsSettings, rounds_stage
 from experiments.tables.command import Budget
-from experiments.tables.omniglot_objectives import CONV4, ROUND_STEPS, fit_of, stage_one, tasks
+from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import Row, RowsConfig, RowTable, main
+from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
 from experiments.tables.runs import held, make_run, splits_of
-from metarep_jax.data import DataConfig
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval
@@ -33,7 +33,6 @@ from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.report.figures import save_bars
 
 STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 128_000}
-EPISODES: dict[Budget, int] = {"trial": 20, "short": 2000, "full": 2000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +55,7 @@ def levers(budget: Budget) -> dict[str, Lever]:
     """All rows, in the table's order."""
     steps = STEPS[budget]
     simclr = ObjectiveConfig(name="simclr")
-    base = dataclasses.replace(stage_one(simclr, budget, CONV4), rotations=False, train=fit_of(steps, 256))
-    images = base.train.steps * base.train.batch_size
+    base = dataclasses.replace(stage_one(simclr, budget, CONV4), rotations=False, train=fit_of(steps, BATCH))
 
     def trained(training: str, note: str, encoder: EncoderConfig = CONV4, ms: float = 90.0, **changed: Any) -> Lever:
         return Lever(note, dataclasses.replace(base, **changed), encoder, training=training, ms=ms)
@@ -75,13 +73,13 @@ def levers(budget: Budget) -> dict[str, Lever]:
     means = rounds(TaskConfig("clusters", clusters=1000, partitions=1), 1)
     once_more = used("another round", rounds=dense, series="dense")
     return {
-        "base": used(f"SimCLR at temperature 0.1 on handwriting views, {steps:,} steps of 256 images; half-whitened"),
+        "base": used(f"SimCLR at temperature 0.1 on handwriting views, {steps:,} steps; half-whitened"),
         "temperature_0.2": objective("temperature_0.2", "temperature 0.2", temperature=0.2),
         "temperature_0.05": objective("temperature_0.05", "temperature 0.05", temperature=0.05),
         "weaker_views": trained("weaker_views", "views that are only nudged", augment="nudge"),
         "wider_views": trained("wider_views", "more rotation and shear, less elastic", augment="glyph"),
         "turned_images": trained("turned_images", "quarter turns as images of their own", rotations=True),
-        "batch_512": trained("batch_512", "512 images, half the steps", train=fit_of(images // 512, 512), ms=180.0),
+        "batch_512": trained("batch_512", "512 images, half the steps", train=fit_of(steps // 2, 2 * BATCH), ms=180.0),
         "queue": objective("queue", "MoCo v2: a slow encoder, a queue of 4,096", name="moco", temperature=0.1),
         "neighbours": trained(
             "neighbours",
@@ -111,15 +109,7 @@ TABLE = RowTable(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class LeversConfig(RowsConfig):
-    """Flags of experiments.tables.omniglot_levers."""
-
-    data: DataConfig = DataConfig(name="omniglot")
-    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
-
-
-def rows_of(config: LeversConfig) -> list[Row]:
+def rows_of(config: OmniglotRowsConfig) -> list[Row]:
     """The rows, in the table's order."""
     found, known = [], set()
     for name, lever in levers(config.budget).items():
@@ -137,6 +127,7 @@ def rows_of(config: LeversConfig) -> list[Row]:
                 settings={
                     "budget": config.budget,
                     "data": config.data.name,
+                    "episodes": config.episodes,
                     "lever": cattrs.unstructure(dataclasses.replace(lever, note="", ms=0.0)),
                     "precision": config.precision,
                     "steps": steps,
@@ -150,7 +141,7 @@ def rows_of(config: LeversConfig) -> list[Row]:
     return found
 
 
-def measure(config: LeversConfig, lever: Lever, folder: Path, seed: int) -> dict[str, Interval]:
+def measure(config: OmniglotRowsConfig, lever: Lever, folder: Path, seed: int) -> dict[str, Interval]:
     """Trains what the row stands on, or finds it trained, and judges it on the validation classes."""
     splits, trainings = splits_of(config.data, TRAINED), folder.parent.parent / "trainings"
 
@@ -166,11 +157,11 @@ def measure(config: LeversConfig, lever: Lever, folder: Path, seed: int) -> dict
         start, rounds = model, lever.rounds
         model = held(run, rounds, lambda: rounds_stage(run, rounds, start, run.folder)[lever.after - 1])
     model = features_model(run, model.encoder_params, lever.whiten)
-    protocol = splits.protocol
-    specs = [spec for spec in EvaluateSettings().specs(protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
-    return evaluate_model(run, model, splits.val, specs, episodes=EPISODES[config.budget], views=lever.views)
+    specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
+    episodes = config.episodes or splits.protocol.episodes
+    return evaluate_model(run, model, splits.val, specs, episodes=episodes, views=lever.views)
 
 
 if __name__ == "__main__":
-    settings = parse(LeversConfig, __doc__)
+    settings = parse(OmniglotRowsConfig, __doc__)
     main(TABLE, settings, partial(rows_of, settings))

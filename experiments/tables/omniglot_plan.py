@@ -94,7 +94,7 @@ def training_settings(
     return MetatrainSettings(learner=learner, episode=episode, augment=augment, optimiser=optimiser, train=fit)
 
 
-def outer_adam(rate: float, schedule: Literal["constant", "cosine", "halving"]) -> OptimiserConfig:
+def outer_adam(rate: float, schedule: Literal["constant", "cosine"]) -> OptimiserConfig:
     """The outer Adam; above the papers' rate it is warmed up."""
     warmup = WARMUP if rate > PAPERS_RATE else 0
     return OptimiserConfig(name="adam", learning_rate=rate, schedule=schedule, warmup_steps=warmup)

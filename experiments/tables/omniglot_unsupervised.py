@@ -26,9 +26,8 @@ from experiments.pretrain import features_model, pretrain_stage, untrained_model
 from experiments.rounds import rounds_stage
 from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import Row, RowsConfig, RowTable, main
+from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
 from experiments.tables.runs import held, make_run, splits_of
-from metarep_jax.data import DataConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.model import Model
 
@@ -44,17 +43,7 @@ TRAINED = "vinyals-no-rotations"  # the protocol of training; a recipe may still
 WHITEN = 0.25  # of rows without stage 1
 
 
-@dataclasses.dataclass(frozen=True)
-class UnsupervisedConfig(RowsConfig):
-    """Flags of experiments.tables.omniglot_unsupervised."""
-
-    data: DataConfig = DataConfig(name="omniglot")
-    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
-    episodes: int | None = None
-    """Test episodes a column; default: the protocol's (2,000)."""
-
-
-def rows_of(config: UnsupervisedConfig) -> list[Row]:
+def rows_of(config: OmniglotRowsConfig) -> list[Row]:
     """The rows, in the table's order."""
     return [
         Row(
@@ -78,7 +67,7 @@ def rows_of(config: UnsupervisedConfig) -> list[Row]:
     ]
 
 
-def measure(config: UnsupervisedConfig, recipe: Recipe, folder: Path, seed: int) -> dict[str, Interval]:
+def measure(config: OmniglotRowsConfig, recipe: Recipe, folder: Path, seed: int) -> dict[str, Interval]:
     """Trains a row, or goes on, and judges it under both protocols."""
 
     def run_under(protocol: str) -> Run:
@@ -128,5 +117,5 @@ def smallest_batch(recipe: Recipe) -> int:
 
 
 if __name__ == "__main__":
-    settings = parse(UnsupervisedConfig, __doc__)
+    settings = parse(OmniglotRowsConfig, __doc__)
     main(TABLE, settings, partial(rows_of, settings))

@@ -12,6 +12,7 @@ from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
 from experiments.tables.command import RESULTS, TableConfig, check_names, merge, plan_table, show
 from experiments.tables.jobs import Job, run_jobs
+from metarep_jax.data import DataConfig
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Cells, Result, read_result, write_result
@@ -41,6 +42,16 @@ class RowsConfig(TableConfig):
 
     rows: tuple[str, ...] = ()
     """Which rows; default: all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniglotRowsConfig(RowsConfig):
+    """Flags of a table of whole rows on Omniglot."""
+
+    data: DataConfig = DataConfig(name="omniglot")
+    """Omniglot; another data set of images is taken under its own protocol, to try things out."""
+    episodes: int | None = None
+    """Test episodes a column; default: the protocol's (2,000)."""
 
 
 @dataclasses.dataclass(frozen=True)

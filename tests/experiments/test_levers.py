@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.tables.omniglot_levers import TABLE, LeversConfig, levers, rows_of
+from experiments.tables.omniglot_levers import TABLE, levers, rows_of
+from experiments.tables.rows import OmniglotRowsConfig
 
 
 @pytest.mark.parametrize("budget", ["trial", "short", "full"])
@@ -40,7 +41,7 @@ def test_rows_of_a_series_of_rounds_share_its_settings():
 
 
 def test_every_row_says_what_it_changes_and_counts_a_shared_training_once():
-    rows = rows_of(LeversConfig())
+    rows = rows_of(OmniglotRowsConfig())
     assert [row.name for row in rows] == list(TABLE.order)
     assert all(row.shown["note"] for row in rows)
     by_name = {row.name: row.minutes for row in rows}

@@ -130,6 +130,12 @@ def test_a_larger_budget_or_more_seeds_win_whatever_the_number():
     assert best_of([more, *CELLS])["maml", "5w1s"] is more
 
 
+def test_between_cells_made_alike_no_number_decides():
+    for means in ((12.0, 97.0), (97.0, 12.0)):
+        first, last = (dataclasses.replace(cell("boil", "5w1s", m), commit=c) for m, c in zip(means, "ab", strict=True))
+        assert best_of([first, last])["boil", "5w1s"] is best_of([last, first])["boil", "5w1s"] is last
+
+
 def test_a_training_run_that_cells_share_counts_once():
     """Two cells of one training: 60 s and twice 2 s of evaluation."""
     assert table_of(CELLS[:2]).wall_clock_s == 64.0

@@ -7,7 +7,7 @@ import pytest
 from experiments.tables import omniglot_unsupervised
 from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.omniglot_objectives import recipes
-from experiments.tables.rows import Row, RowsConfig, finished, run_row
+from experiments.tables.rows import OmniglotRowsConfig, Row, RowsConfig, finished, run_row
 from metarep_jax.evaluate import Interval
 from metarep_jax.pretrain import OBJECTIVES
 from metarep_jax.train import Terminated
@@ -92,14 +92,14 @@ def test_a_budget_changes_the_steps_and_names_no_row_twice():
 
 
 def test_the_plan_of_the_table_without_labels_shows_every_row(capsys, tmp_path):
-    config = omniglot_unsupervised.UnsupervisedConfig(plan=True, run_folder=tmp_path)
+    config = OmniglotRowsConfig(plan=True, run_folder=tmp_path)
     omniglot_unsupervised.main(omniglot_unsupervised.TABLE, config, lambda: omniglot_unsupervised.rows_of(config))
     text = capsys.readouterr().out
     assert all(name in text for name in recipes("short")) and "hours on 2 CPU cores" in text
 
 
 def test_an_unknown_row_is_refused_with_those_there_are(capsys, tmp_path):
-    config = omniglot_unsupervised.UnsupervisedConfig(rows=("bjol",), run_folder=tmp_path)
+    config = OmniglotRowsConfig(rows=("bjol",), run_folder=tmp_path)
     with pytest.raises(SystemExit):
         omniglot_unsupervised.main(omniglot_unsupervised.TABLE, config, lambda: omniglot_unsupervised.rows_of(config))
     assert "byol" in " ".join(capsys.readouterr().out.split())

@@ -1,11 +1,13 @@
 """Where training tasks come from, as the flags of experiments.metatrain say."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
+from experiments.common import CommonConfig, Run
 from experiments.metatrain import MetatrainConfig, MetatrainSettings, training_episode, training_tasks
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.pseudo_tasks import TaskConfig
@@ -54,3 +56,9 @@ def test_tasks_without_labels_do_not_need_classes(run, source):
 def test_what_tasks_without_labels_need_is_asked_for(run, source, said):
     with pytest.raises(ValueError, match=said):
         training_tasks(run, settings(source), SPEC, None)
+
+
+@pytest.mark.parametrize(("told", "used"), [(None, 2), (8, 8)])
+def test_a_training_uses_as_many_devices_as_divide_its_batch_unless_it_is_told_how_many(told, used):
+    common = Run("n", Path("f"), CommonConfig(devices=told), None, 0.0, jax.devices()[:8])
+    assert len(common.devices_of(FitConfig(batch_size=2))) == used
