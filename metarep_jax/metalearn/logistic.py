@@ -69,6 +69,9 @@ def fit_logistic(
 ) -> tuple[Float[Array, "dim classes"], Float[Array, " classes"]]:
     """Multinomial logistic regression: minimises Σ cross-entropy + l2/2 ‖W‖² by L-BFGS, the bias unpenalised.
 
+    A class without rows is left out of the softmax, which is the limit of its bias going to −∞: with it, there would
+    be no minimiser to reach.
+
     With fewer rows than dimensions the problem is solved in the span of the rows, where W = Xᵀ L⁻ᵀ V with
     X Xᵀ = L Lᵀ: the same minimiser, in n instead of dim unknowns a class.
     """
@@ -80,12 +83,13 @@ def fit_logistic(
         lower = jnp.linalg.cholesky(gram + jitter * jnp.eye(n, dtype=gram.dtype))
         basis = jax.scipy.linalg.solve_triangular(lower, features, lower=True).T
     rows = features @ basis
+    mask = jnp.ones(n, features.dtype) if mask is None else mask
 
     def objective(fit: tuple[Array, Array]) -> Array:
         weights, bias = fit
-        losses = optax.softmax_cross_entropy_with_integer_labels(rows @ weights + bias, label)
-        losses = losses if mask is None else losses * mask
-        return losses.sum() + 0.5 * l2 * jnp.sum(weights**2)
+        logits = seen_classes_only(rows @ weights + bias, Examples(rows, label, mask))
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        return jnp.sum(losses * mask) + 0.5 * l2 * jnp.sum(weights**2)
 
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(objective)
