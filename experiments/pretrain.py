@@ -23,7 +23,7 @@ from experiments.generated import draw_generated, generated_figures
 from experiments.held_out import held_out_cells, judge_held_out
 from experiments.masked_words import has_masked_words, keep_masked_words, masked_words_figure
 from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_partners
-from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
+from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
@@ -31,7 +31,7 @@ from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objecti
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
 from metarep_jax.types import Feed, Objective
 
-WHITENING_ROWS = 20_000  # training images that the whitening is fitted on; more changes nothing
+FITTED_ROWS = 20_000  # training images that norms and whitening are fitted on; more changes nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +124,11 @@ def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
 
 
 def features_model(run: Run, variables: Any, whiten: float) -> Model:
-    """Frozen features as a nearest-prototype model by cosine, whitened with statistics of the training images."""
+    """Frozen features as a nearest-prototype model by cosine, normalised and whitened by the training images."""
     pool = run.splits.train
+    rows = pool.label.shape[0]
+    some = pool.inputs[:: max(rows // FITTED_ROWS, 1)]
+    variables = refit_statistics(make_encoder(run.config.encoder), variables, some)
     spec = ModelSpec(
         kind="learner",
         encoder=run.config.encoder,
@@ -134,8 +137,6 @@ def features_model(run: Run, variables: Any, whiten: float) -> Model:
         tokenizer=run.tokenizer,
     )
     model = Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
-    rows = pool.label.shape[0]
-    some = pool.inputs[:: max(rows // WHITENING_ROWS, 1)]
     return dataclasses.replace(model, whitening=fit_whitening(compute_features(model.embed, some), power=whiten))
 
 

@@ -5,6 +5,7 @@ which rows enter batch statistics (padding must not); ``running=True`` normalise
 """
 
 from metarep_jax.encoders.config import ENCODERS, EncoderConfig, check_inputs, input_dtype, input_kind, make_encoder
+from metarep_jax.encoders.statistics import refit_statistics
 from metarep_jax.encoders.variables import (
     check_encoder_variables,
     count_parameters,
@@ -22,5 +23,6 @@ __all__ = [
     "input_dtype",
     "input_kind",
     "make_encoder",
+    "refit_statistics",
     "split_variables",
 ]
