@@ -55,7 +55,7 @@ def levers(budget: Budget) -> dict[str, Lever]:
     """All rows, in the table's order."""
     steps = STEPS[budget]
     simclr = ObjectiveConfig(name="simclr")
-    base = dataclasses.replace(stage_one(simclr, budget, CONV4), rotations=False, train=fit_of(steps, BATCH))
+    base = dataclasses.replace(stage_one(simclr, budget), rotations=False, train=fit_of(steps, BATCH))
 
     def trained(training: str, note: str, encoder: EncoderConfig = CONV4, ms: float = 90.0, **changed: Any) -> Lever:
         return Lever(note, dataclasses.replace(base, **changed), encoder, training=training, ms=ms)

@@ -26,12 +26,15 @@ ROUNDS = 4  # of the best row
 AVERAGED = 32  # views that the best row's features are averaged over at test
 CONV4 = EncoderConfig(name="conv4", width=64)
 TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4)
-PATCHES = EncoderConfig(name="patches", width=64, patch=14)
+PATCHES = EncoderConfig(name="patches", width=64, patch=8, readout="moments")
+MOMENTUM: dict[Budget, float] = {"trial": 0.95, "short": 0.95, "full": 0.99}  # of teachers, where it starts
+FROZEN: dict[Budget, int] = {"trial": 1, "short": 80, "full": 4000}  # an epoch's steps, in which prototypes stay
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a row's features are made: stage 1, then tasks, then rounds, as far as each is given."""
+    """How a row's features are made: stage 1; or by tasks, from initial weights, after stage 1 those that its features
+    find; then in rounds."""
 
     note: str
     encoder: EncoderConfig = CONV4
@@ -51,8 +54,16 @@ class Recipe:
 def recipes(budget: Budget) -> dict[str, Recipe]:
     """All rows, in the table's order."""
 
-    def objective(name: str, note: str, encoder: EncoderConfig = CONV4, ms: float = 100.0, **settings: Any) -> Recipe:
-        return Recipe(note, encoder, stage_one(ObjectiveConfig(name=name, **settings), budget, encoder), ms=ms)
+    def objective(
+        name: str,
+        note: str,
+        encoder: EncoderConfig = CONV4,
+        ms: float = 100.0,
+        rate: float = 4e-3,
+        decay: float = 1e-4,
+        **settings: Any,
+    ) -> Recipe:
+        return Recipe(note, encoder, stage_one(ObjectiveConfig(name=name, **settings), budget, rate, decay), ms=ms)
 
     no_views = "no views"
     views = "handwriting views"
@@ -62,32 +73,42 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         "denoising_autoencoder": objective("denoising_autoencoder", f"{no_views}; a quarter of the pixels dropped"),
         "vae": objective("vae", f"{no_views}; Bernoulli pixels"),
         "mae": objective(
-            "mae", f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels", TRANSFORMER, ms=580.0
+            "mae",
+            f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels",
+            TRANSFORMER,
+            ms=580.0,
+            rate=1e-3,
+            decay=0.05,
+            normalise=False,
         ),
         "cpc": objective(
-            "cpc", f"{no_views}; patches of 14 pixels, every 7; predicts the rows below", PATCHES, ahead=(3, 6)
+            "cpc",
+            f"{no_views}; patches of 8 pixels, every 4; predicts two to four rows below",
+            PATCHES,
+            ahead=(12, 18, 24),
+            negatives="all",
         ),
         "rotation": objective("rotation", "predicts quarter turns"),
         "simclr": objective("simclr", views),
         "moco": objective("moco", f"{views}; a queue of 4,096"),
-        "moco_v3": objective("moco_v3", views),
-        "byol": objective("byol", views),
-        "simsiam": objective("simsiam", views),
+        "moco_v3": objective("moco_v3", views, decay=0.05, momentum=MOMENTUM[budget]),
+        "byol": objective("byol", views, decay=0.05, momentum=MOMENTUM[budget]),
+        "simsiam": objective("simsiam", views, rate=1e-3, decay=0.05),
         "barlow": objective("barlow", views),
         "vicreg": objective("vicreg", views),
-        "dino": objective("dino", views),
-        "swav": objective("swav", views),
+        "dino": objective("dino", views, decay=0.05, momentum=MOMENTUM[budget], freeze_steps=FROZEN[budget]),
+        "swav": objective(
+            "swav", views, rate=1e-3, prototypes=128, epsilon=0.03, freeze_steps=FROZEN[budget]
+        ),
         "psco": objective("psco", f"{views}; a queue of 4,096"),
         "umtra": Recipe(
             f"Prototypical Networks on tasks from images and their {views}",
             meta=tasks(TaskConfig("augmentations"), budget),
         ),
         "cactus": Recipe(
-            "Prototypical Networks, from SimCLR's weights, on clusters of SimCLR's features",
-            pretrain=stage_one(ObjectiveConfig(name="simclr"), budget, CONV4),
-            rounds=RoundsSettings(
-                rounds=1, views=0, meta=tasks(TaskConfig("clusters", clusters=1000, partitions=1), budget)
-            ),
+            "Prototypical Networks on clusters of SimCLR's features",
+            pretrain=stage_one(ObjectiveConfig(name="simclr"), budget),
+            meta=tasks(TaskConfig("clusters", clusters=1000, partitions=1), budget),
         ),
         "best": best(budget),
         "supcon": objective("supcon", f"with labels; {views}"),
@@ -95,16 +116,16 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
     }  # fmt: skip
 
 
-def stage_one(objective: ObjectiveConfig, budget: Budget, encoder: EncoderConfig) -> PretrainSettings:
-    """Stage 1 of a row; the rate of the Transformer is lower."""
+def stage_one(objective: ObjectiveConfig, budget: Budget, rate: float = 4e-3, decay: float = 1e-4) -> PretrainSettings:
+    """Stage 1 of a row."""
     return PretrainSettings(
         objective=objective,
         augment="handwriting",
         rotations=budget == "full" and objective.name != "rotation",
         optimiser=OptimiserConfig(
             name="adamw",
-            learning_rate=1e-3 if encoder.name == "vit" else 4e-3,
-            weight_decay=1e-4,
+            learning_rate=rate,
+            weight_decay=decay,
             schedule="cosine",
             warmup_steps=0 if budget == "trial" else 100,
         ),
@@ -129,7 +150,7 @@ def tasks(source: TaskConfig, budget: Budget, steps: int | None = None) -> Metat
 def best(budget: Budget) -> Recipe:
     """SimCLR with neighbours found anew, then tasks of clusters, in rounds, averaged over views at test."""
     steps = BEST_STEPS[budget]
-    start = stage_one(ObjectiveConfig(name="simclr", neighbours=5, neighbours_after=steps // 4), budget, CONV4)
+    start = stage_one(ObjectiveConfig(name="simclr", neighbours=5, neighbours_after=steps // 4), budget)
     start = dataclasses.replace(
         start, whiten=0.15, train=dataclasses.replace(start.train, steps=steps, refresh_every=max(steps // 24, 1))
     )

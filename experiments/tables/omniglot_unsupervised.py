@@ -103,7 +103,7 @@ def trained(run: Run, recipe: Recipe, folder: Path) -> Model:
             recipe.meta,
             folder / "tasks",
             encoder_config=recipe.encoder,
-            encoder_params=model.encoder_params if model else None,
+            embed=model.embed if model else None,
         )
         model = features_model(run, tasks.encoder_params, whiten)
     model = model or untrained_model(run, whiten)

@@ -114,6 +114,8 @@ class ObjectiveConfig:
     """vae: draw pixels anew as 0 or 1 each step, by their grey values."""
     mask_ratio: float | None = None
     """mae: share of the patches that are left out, in (0, 1)."""
+    normalise: bool | None = None
+    """mae: whether patches are predicted relative to their own mean and deviation."""
     decoder_width: int | None = None
     """mae: of the decoder's vectors."""
     decoder_depth: int | None = None
