@@ -135,11 +135,4 @@ def settings_of_training(made: Plan) -> dict[str, Any]:
         "train": cattrs.unstructure(meta.train),
         "validation": {"episodes": meta.validation_episodes, "of": cattrs.unstructure(made.validate_on)},
     }
-    return _given(json.loads(json.dumps(settings)))
-
-
-def _given(settings: Any) -> Any:
-    """Without what is None: a setting that is added to a learner later, and left to its default, changes nothing."""
-    if not isinstance(settings, dict):
-        return settings
-    return {name: _given(value) for name, value in settings.items() if value is not None}
+    return json.loads(json.dumps(settings))

@@ -76,17 +76,24 @@ def held(folder: Path, name: str = "run") -> Iterator[None]:
 
 def check_same(before: dict, now: dict, what: str) -> None:
     """Raises ValueError that names the settings in which two configs (nested dicts) differ, but for ``DISPLAY``."""
-    old, new = _flat(before), _flat(now)
-    missing = "(absent)"
-    differing = [
-        f"{name}: {old.get(name, missing)!r} before, {new.get(name, missing)!r} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name, missing) != new.get(name, missing) and name.rpartition(".")[2] not in DISPLAY
-    ]
-    if differing:
+    if differing := differences(before, now, but=DISPLAY):
         raise ValueError(
             f"{what} belongs to another config ({'; '.join(differing)}); use those settings or another folder"
         )
+
+
+def differences(before: dict, now: dict, *, but: frozenset[str] = frozenset()) -> list[str]:
+    """The settings in which two configs (nested dicts, one perhaps read from JSON) differ, but for those named.
+
+    One that is None is not given: a setting that came later, with None by default, is no difference.
+    """
+    old, new = (_flat(json.loads(json.dumps(config, default=str))) for config in (before, now))
+    missing = "(absent)"
+    return [
+        f"{name}: {old.get(name, missing)!r} before, {new.get(name, missing)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name.rpartition(".")[2] not in but
+    ]
 
 
 def _read(file: Path) -> dict:

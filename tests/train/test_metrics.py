@@ -63,7 +63,7 @@ def test_a_run_folder_of_another_config_is_refused_and_stays_as_it_was(tmp_path)
     with open_run(tmp_path, config):
         pass
     before = (tmp_path / "config.json").read_text()
-    with open_run(tmp_path, config | {"train": {"steps": 5, "progress": False}}):
+    with open_run(tmp_path, config | {"train": {"steps": 5, "progress": False, "added_later": None}}):
         pass
     changed = config | {"train": {"steps": 6, "progress": True}}
     with (
