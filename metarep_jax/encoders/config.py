@@ -33,10 +33,10 @@ class EncoderConfig:
     """Filters of the first block (MLP: units of each of four layers; Transformers: of every vector)."""
     downsample: Literal["stride", "pool"] = "stride"
     """conv4: stride-2 convolutions (as in MAML's code) or 2×2 max-pooling (as in Prototypical Networks)."""
-    readout: Literal["flatten", "mean", "cls", "moments"] = "flatten"
+    readout: Literal["flatten", "mean", "cls", "first_last", "moments"] = "flatten"
     """conv4: all positions of the last block as features, or their mean. Transformers: cls takes the first vector, all
-    else is the mean. waveform, patches: moments are mean and standard deviation of frames and contexts, all else is the
-    contexts' mean."""
+    else is the mean (transformer: first_last, that of the embeddings and the last layer together). waveform, patches:
+    moments are mean and standard deviation of frames and contexts, all else is the contexts' mean."""
     stem: Literal["small", "imagenet"] = "small"
     """resnet18/34/50: a 3×3 stem for small images, or 7×7 with stride 2 and max-pool."""
     norm: Literal["batch", "group", "layer", "none"] = "batch"
@@ -147,17 +147,22 @@ def _mlp(config: EncoderConfig, *, conv: str, **how: Any) -> nn.Module:
 
 def _transformer(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
     del how
-    return TextTransformer(config.vocabulary, **_blocks(config), dtype=dtype)
+    readout = "first_last" if config.readout == "first_last" else _readout(config)
+    return TextTransformer(config.vocabulary, **_blocks(config), readout=readout, dtype=dtype)
 
 
 def _vit(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
     del how
-    return VisionTransformer(config.patch, **_blocks(config), mean=config.mean, std=config.std, dtype=dtype)
+    pixels = {"mean": config.mean, "std": config.std}
+    return VisionTransformer(config.patch, **_blocks(config), **pixels, readout=_readout(config), dtype=dtype)
 
 
 def _blocks(config: EncoderConfig) -> dict[str, Any]:
-    readout = "cls" if config.readout == "cls" else "mean"
-    return {"width": config.width, "depth": config.depth, "heads": config.heads, "readout": readout}
+    return {"width": config.width, "depth": config.depth, "heads": config.heads}
+
+
+def _readout(config: EncoderConfig) -> str:
+    return "cls" if config.readout == "cls" else "mean"
 
 
 def _waveform(config: EncoderConfig, *, dtype: Any, conv: str, **how: Any) -> nn.Module:

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from metarep_jax.encoders.layers import as_image_float, keep_layer
-from metarep_jax.types import PAD_TOKEN
+from metarep_jax.types import PAD_TOKEN, SPECIAL_TOKENS, UNKNOWN_TOKEN
 
 SMALL = nn.initializers.normal(0.02)  # of embeddings, as in BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805)
 
@@ -41,7 +41,10 @@ class TextTransformer(nn.Module):
     """Token ids [n, l] to features [n, width]; rows are filled up with the id 0, which nothing attends to.
 
     ``positions``: "learned" vectors for up to ``longest`` places, "sincos" (Vaswani et al. 2017, section 3.5) or
-    "none". ``readout``: the "mean" over a row's tokens, or the first one ("cls"). A row of padding alone has zero mean.
+    "none". Embeddings are normalised before the first block, as in BERT: beside its branches' outputs they would be
+    lost. ``readout``: the last layer's vector of the first token ("cls"), or the "mean" of those of a row's words (zero
+    for a row without any); "first_last" takes each word's mean of what enters the first block and of what leaves the
+    last, which tells rare words apart better (Su et al. 2021, https://arxiv.org/abs/2103.15316, section 4.2).
     """
 
     vocabulary: int
@@ -54,10 +57,11 @@ class TextTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        check_shape(self, ("learned", "sincos", "none"))
+        check_shape(self, ("learned", "sincos", "none"), ("mean", "cls", "first_last"))
         self.embed = nn.Embed(self.vocabulary, self.width, embedding_init=SMALL, dtype=self.dtype)
         if self.positions == "learned":
             self.position = self.param("position", SMALL, (self.longest, self.width), jnp.float32)
+        self.embed_norm = nn.LayerNorm(dtype=self.dtype)
         self.blocks = [Block(self.heads, dtype=self.dtype) for _ in range(self.depth)]
         self.norm = nn.LayerNorm(dtype=self.dtype)
 
@@ -65,10 +69,17 @@ class TextTransformer(nn.Module):
         self, x: Int[Array, "n l"], mask: Bool[Array, " n"] | None = None, running: bool = False
     ) -> Float[Array, "n dim"]:
         del mask, running
-        return read_out(self.states(x), x != PAD_TOKEN, self.readout)
+        first = self.embedded(x)
+        last = self.contextual(first, x)
+        words = (x >= SPECIAL_TOKENS) | (x == UNKNOWN_TOKEN)
+        return read_out((first + last) / 2 if self.readout == "first_last" else last, words, self.readout)
 
     def states(self, tokens: Int[Array, "n l"]) -> Float[Array, "n l dim"]:
         """The last layer's vector at every place. Raises ValueError for rows longer than ``longest``."""
+        return self.contextual(self.embedded(tokens), tokens)
+
+    def embedded(self, tokens: Int[Array, "n l"]) -> Float[Array, "n l dim"]:
+        """What enters the first block: each token's embedding and its place."""
         length = tokens.shape[1]
         x = self.embed(tokens)
         if self.positions == "learned":
@@ -77,6 +88,10 @@ class TextTransformer(nn.Module):
             x = x + self.position[:length].astype(x.dtype)
         elif self.positions == "sincos":
             x = x + sincos(jnp.arange(length), self.width).astype(x.dtype)
+        return self.embed_norm(x)
+
+    def contextual(self, x: Float[Array, "n l dim"], tokens: Int[Array, "n l"]) -> Float[Array, "n l dim"]:
+        """What leaves the last one."""
         return self.norm(through(self, self.blocks, x, tokens != PAD_TOKEN))
 
     def scores(self, states: Float[Array, "*n dim"]) -> Float[Array, "*n vocabulary"]:
@@ -147,7 +162,7 @@ def through(module: nn.Module, blocks: Sequence[Block], x: Array, keep: Array | 
 
 
 def read_out(states: Float[Array, "n l dim"], keep: Bool[Array, "n l"] | None, how: str) -> Float[Array, "n dim"]:
-    """The first vector ("cls"), or the mean of those that ``keep`` marks ("mean"; of none: zero)."""
+    """The first vector ("cls"), or the mean of those that ``keep`` marks (of none: zero)."""
     if how == "cls":
         return states[:, 0]
     if keep is None:
@@ -193,11 +208,11 @@ def sincos(place: Int[Array, " l"], dim: int) -> Float[Array, "l dim"]:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)[:, :dim]
 
 
-def check_shape(module: Any, positions: tuple[str, ...]) -> None:
+def check_shape(module: Any, positions: tuple[str, ...], readouts: tuple[str, ...] = ("mean", "cls")) -> None:
     """Raises ValueError for settings of a Transformer that do not exist or do not fit together."""
     for name, value, known in (
         ("positions", module.positions, positions),
-        ("readout", module.readout, ("mean", "cls")),
+        ("readout", module.readout, readouts),
     ):
         if value not in known:
             raise ValueError(f"{type(module).__name__}: unknown {name} {value!r}; there are: {', '.join(known)}")

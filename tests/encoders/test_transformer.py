@@ -25,7 +25,7 @@ def text(**changed):
     return encoder, jax.jit(encoder.init)(jax.random.key(1), TOKENS)
 
 
-@pytest.mark.parametrize("readout", ["mean", "cls"])
+@pytest.mark.parametrize("readout", ["mean", "cls", "first_last"])
 @pytest.mark.parametrize("positions", ["learned", "sincos"])
 def test_more_padding_changes_nothing(readout, positions):
     encoder, variables = text(readout=readout, positions=positions)
@@ -47,6 +47,16 @@ def test_without_positions_reordered_tokens_give_reordered_states(positions, equ
 def test_a_row_of_padding_alone_has_zero_features():
     encoder, variables = text()
     assert not np.any(jax.jit(encoder.apply)(variables, jnp.zeros((2, 6), jnp.int32)))
+
+
+def test_features_are_means_over_words_and_of_the_first_and_the_last_layer():
+    tokens = jnp.array([[2, 7, 9, 3, 0]])  # [CLS], two words, [SEP], padding
+    encoder, variables = text(readout="first_last")
+    first, last = (encoder.apply(variables, tokens, method=what)[:, 1:3] for what in ("embedded", "states"))
+    wanted = (first + last).mean(1) / 2
+    np.testing.assert_allclose(encoder.apply(variables, tokens), wanted, rtol=1e-5, atol=1e-6)
+    encoder, _ = text(readout="mean")
+    np.testing.assert_allclose(encoder.apply(variables, tokens), last.mean(1), rtol=1e-5, atol=1e-6)
 
 
 def test_a_block_whose_branches_end_in_zero_is_the_identity():
