@@ -94,8 +94,8 @@ def recipe(budget: str) -> Recipe:
 
     Of the tokens 30% are hidden, twice as many as BERT's: sentences have 13, so that 15% would be two of them (see
     Wettig et al. 2022, https://arxiv.org/abs/2202.08005). Features are means over words of the embeddings and the last
-    layer, whitened (Su et al. 2021, https://arxiv.org/abs/2103.15316). Prototypical Networks train on a number of shots between
-    those of the test.
+    layer, whitened (Su et al. 2021, https://arxiv.org/abs/2103.15316). Prototypical Networks train on a number of shots
+    between those of the test.
     """
     sizes = {
         "trial": Sizes(12, 400, 16, 1, 4, 32, 4, EpisodeSpec(4, 2, 4)),

@@ -61,17 +61,23 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         ms: float = 100.0,
         rate: float = 4e-3,
         decay: float = 1e-4,
+        length: float = 1.0,
         **settings: Any,
     ) -> Recipe:
-        return Recipe(note, encoder, stage_one(ObjectiveConfig(name=name, **settings), budget, rate, decay), ms=ms)
+        stage = stage_one(ObjectiveConfig(name=name, **settings), budget, rate, decay)
+        if budget == "short":
+            stage = dataclasses.replace(stage, train=fit_of(round(length * STEPS[budget]), BATCH))
+        return Recipe(note, encoder, stage, ms=ms)
 
     no_views = "no views"
     views = "handwriting views"
     return {
         "untrained": Recipe("initial weights"),
-        "autoencoder": objective("autoencoder", no_views),
-        "denoising_autoencoder": objective("denoising_autoencoder", f"{no_views}; a quarter of the pixels dropped"),
-        "vae": objective("vae", f"{no_views}; Bernoulli pixels"),
+        "autoencoder": objective("autoencoder", no_views, ms=220.0, length=0.4),
+        "denoising_autoencoder": objective(
+            "denoising_autoencoder", f"{no_views}; a quarter of the pixels dropped", ms=220.0, length=0.4
+        ),
+        "vae": objective("vae", f"{no_views}; Bernoulli pixels", ms=220.0, length=0.4),
         "mae": objective(
             "mae",
             f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels",
@@ -85,10 +91,12 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
             "cpc",
             f"{no_views}; patches of 8 pixels, every 4; predicts two to four rows below",
             PATCHES,
+            ms=320.0,
+            length=0.6,
             ahead=(12, 18, 24),
-            negatives="all",
+            negatives="across",
         ),
-        "rotation": objective("rotation", "predicts quarter turns"),
+        "rotation": objective("rotation", "predicts quarter turns", ms=160.0, length=0.6),
         "simclr": objective("simclr", views),
         "moco": objective("moco", f"{views}; a queue of 4,096"),
         "moco_v3": objective("moco_v3", views, decay=0.05, momentum=MOMENTUM[budget]),

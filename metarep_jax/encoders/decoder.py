@@ -14,8 +14,9 @@ LEAST_SIDE = 8  # an image grows from a grid of at most so many cells a side
 class ImageDecoder(nn.Module):
     """Features to images of ``shape`` (h, w, c): a small grid, doubled by nearest neighbours and 3×3 convolutions.
 
-    Without a last activation: means of a Gaussian, or logits of a Bernoulli. Doubling before a convolution leaves no
-    checkerboard, as transposed convolutions do (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
+    ``width`` channels on the grid, half as many after each doubling: most of the work is at full size. Without a last
+    activation: means of a Gaussian, or logits of a Bernoulli. Doubling before a convolution leaves no checkerboard, as
+    transposed convolutions do (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
     """
 
     shape: tuple[int, ...]
@@ -27,9 +28,9 @@ class ImageDecoder(nn.Module):
         doublings = max(math.ceil(math.log2(max(h, w) / LEAST_SIDE)), 0)
         rows, columns = (-(-side // 2**doublings) for side in (h, w))
         x = nn.relu(nn.Dense(rows * columns * self.width)(features)).reshape(-1, rows, columns, self.width)
-        for _ in range(doublings):
+        for doubling in range(1, doublings + 1):
             x = x.repeat(2, axis=1).repeat(2, axis=2)
-            x = nn.relu(PatchConv(self.width)(x))
+            x = nn.relu(PatchConv(max(self.width // 2**doubling, 1))(x))
         return PatchConv(c)(x)[:, :h, :w]
 
 
