@@ -189,6 +189,11 @@ def validation(
         del step
         model = Model(card, params["student"] if student else params, state)
         found = evaluate_model(run, model, pool, columns[:1], episodes=episodes)
+        if not found:
+            raise ValueError(
+                f"validation: the learner tells {card.way} classes apart, and cannot be judged on episodes of "
+                f"{columns[0].way}; there are {pool.count.shape[0]} validation classes: lower the training's way"
+            )
         return {"val_accuracy": next(iter(found.values())).mean}
 
     return validate
@@ -206,10 +211,11 @@ def work(run: Run) -> None:
         encoder_params=start.encoder_params if start else None,
         embed=features.embed if features else None,
     )
-    labelled, images = config.meta.tasks.source == "labels", has_images(run)
+    way, source, images = config.meta.episode.way, config.meta.tasks.source, has_images(run)
+    episode = training_episode(run, config.meta.episode, model.learner(way), source)
     cells = cells_of(run, {"meta_learned": model}, config.evaluate, modes=True)
     paths = [
-        *([episode_figure(run, training_episode(run, config.meta.episode))] if labelled and images else []),
+        *([episode_figure(run, episode)] if source == "labels" and images and episode.query else []),
         curves_figure(run, {"meta-learn": run.folder}),
         embedding_figure(run, model),
         layers_figure(run, model, start.encoder_params if start else None),

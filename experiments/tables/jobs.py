@@ -47,15 +47,21 @@ def run_jobs(jobs: Sequence[Job], minutes: float | None = None) -> bool:
                 failed.append(job.name)
                 tell_error(error)
         else:
+            _tell_failed(failed)
             if failed:
-                console.print(f"failed: {', '.join(failed)}")
                 raise SystemExit(1)
             return not busy
+        _tell_failed(failed)
         if not out_of_time():
             raise Terminated("asked to end; the same command goes on")
     undone = [job.name for job in left if not job.finished()]
     console.print(f"time is up; {len(undone)} left ({', '.join(undone)}); the same command goes on")
     return False
+
+
+def _tell_failed(names: Sequence[str]) -> None:
+    if names:
+        console.print(f"failed: {', '.join(names)}")
 
 
 @contextlib.contextmanager

@@ -215,7 +215,6 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
         if run.refresh is not None and step < last and step % refresh_every == 0:
             run.refresh(train, step)
         selects = validates and run.select
-        stopping = stopping and step < last
         if stopping or selects or is_due(config.checkpoint_every, step, last):
             run.lines.flush()
             position = Position(step, unreplicate(train), *source.saved(), rows, line)

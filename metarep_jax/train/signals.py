@@ -23,7 +23,8 @@ class Terminated(SystemExit):
 def termination_noticed() -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether SIGTERM has come; a second SIGTERM acts at once.
 
-    Signals reach the main thread only: in another one the function always says no.
+    Where these are nested, what an inner one noticed is passed on to the outer one at its end. Signals reach the main
+    thread only: in another one the function always says no.
     """
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -41,3 +42,5 @@ def termination_noticed() -> Iterator[Callable[[], bool]]:
         yield came.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
+        if came.is_set() and callable(before):
+            before(signal.SIGTERM, None)

@@ -1,0 +1,24 @@
+"""SIGTERM is not lost, whoever was listening when it came."""
+
+import os
+import signal
+
+from metarep_jax.train.signals import termination_noticed
+
+
+def test_what_an_inner_listener_noticed_the_outer_one_knows_and_then_all_is_as_before():
+    before = signal.getsignal(signal.SIGTERM)
+    with termination_noticed() as outer:
+        with termination_noticed() as inner:
+            assert not inner()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert inner() and not outer()
+        assert outer()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_without_a_signal_nobody_is_told():
+    with termination_noticed() as outer:
+        with termination_noticed() as inner:
+            pass
+        assert not inner() and not outer()
