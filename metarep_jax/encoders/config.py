@@ -153,7 +153,7 @@ def _transformer(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
 
 def _vit(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
     del how
-    pixels = {"mean": config.mean, "std": config.std}
+    pixels: dict[str, Any] = {"mean": config.mean, "std": config.std}
     return VisionTransformer(config.patch, **_blocks(config), **pixels, readout=_readout(config), dtype=dtype)
 
 

@@ -48,8 +48,8 @@ def policy_gradient(
 
     What differs from the original: its outer step is TRPO's; here the gradient goes to any optimiser, Adam for one,
     as all learners' do. Its baseline is fitted to the trajectories that it judges; here to the others, which leaves the
-    expected gradient as it is (but for what ``standardise`` takes from all of a task's trajectories). It divides by the steps that were taken; here by those of the whole horizon, which
-    leaves it in proportion to the return's.
+    expected gradient as it is (but for what ``standardise`` takes from all of a task's trajectories). It divides by the
+    steps that were taken; here by those of the whole horizon, which leaves it in proportion to the return's.
 
     Args:
       encoder: observations -> features, a module of ``metarep_jax.encoders``, without batch norm.
