@@ -123,11 +123,11 @@ def work(run: Run) -> None:
     cells = cells_of(run, models, config.evaluate, modes=True)
     for row, more in parameter_cells(models).items():
         cells[row] |= more
-    labelled = config.meta.tasks.source == "labels"
+    labelled, learner = config.meta.tasks.source == "labels", models["meta_scratch"].learner(config.meta.episode.way)
     folders = {row: run.folder / row for row in ("pretrain", *models) if (run.folder / row / "metrics.jsonl").is_file()}
     paths = [
         views_figure(run, config.pretrain.augment),
-        *([episode_figure(run, training_episode(run, config.meta.episode))] if labelled else []),
+        *([episode_figure(run, training_episode(run, config.meta.episode, learner))] if labelled else []),
         curves_figure(run, folders),
         embedding_figure(run, models["student"]),
     ]

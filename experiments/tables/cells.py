@@ -125,21 +125,27 @@ def _cell_of(table: str, path: Path) -> Result | None:
     return result if result.name == table and "cell" in result.config else None
 
 
-def best_of(cells: Iterable[Result]) -> dict[tuple[str, str], Result]:
+def best_of(cells: Iterable[Result], kept: Iterable[Result] = ()) -> dict[tuple[str, str], Result]:
     """One file a (row, column): of the larger budget, then with more seeds, then more steps. Never by its number."""
     chosen: dict[tuple[str, str], Result] = {}
     for cell in cells:
         place = (cell.config["row"], cell.config["column"])
         if place not in chosen or _rank(cell) > _rank(chosen[place]):
             chosen[place] = cell
+    for cell in kept:
+        place = (cell.config["row"], cell.config["column"])
+        if place not in chosen or _effort(cell) > _effort(chosen[place]):
+            chosen[place] = cell
     return chosen
 
 
+def _effort(cell: Result) -> tuple:
+    return BUDGETS.index(cell.config["budget"]), len(cell.seeds), cell.config["settings"].get("steps", 0)
+
+
 def _rank(cell: Result) -> tuple:
-    steps = cell.config["settings"].get("steps", 0)
     made = [cell.config["settings"], cell.command, cell.commit, cell.versions, cell.device]
-    text = json.dumps(made, sort_keys=True)  # decides between equals, in whatever order they came
-    return BUDGETS.index(cell.config["budget"]), len(cell.seeds), steps, text
+    return _effort(cell), json.dumps(made, sort_keys=True)  # decides between equals, in whatever order they came
 
 
 def merged(table: str, cells: Iterable[Result], rows: Sequence[str], *, command: str, protocol: str) -> Result:

@@ -102,15 +102,21 @@ def merge(
       results: the folder of result files.
     """
     kept = results / "cells" / table
-    cells = read_cells(table, folders) + (read_cells(table, [kept]) if kept.is_dir() else [])
-    cells = [cell for cell in cells if cell.config["budget"] != "trial" and cell.config["settings"].get("data") in data]
+
+    def those_that_count(folders: Sequence[Path]) -> list[Result]:
+        found = read_cells(table, folders)
+        return [
+            cell for cell in found if cell.config["budget"] != "trial" and cell.config["settings"].get("data") in data
+        ]
+
+    best = best_of(those_that_count(folders), those_that_count([kept]) if kept.is_dir() else [])
     command = f"python -m experiments.tables.{table} --merge"
-    result = merged(table, cells, order, command=command, protocol=protocol)
-    for (row, column), cell in best_of(cells).items():
+    result = merged(table, best.values(), order, command=command, protocol=protocol)
+    for (row, column), cell in best.items():
         write_result(kept / f"{row}_{column}.json", cell)
     write_result(results / f"{table}.json", result)
     console.print(terminal_table(result))
-    console.print(f"{len(best_of(cells))} cells: {results / table}.json")
+    console.print(f"{len(best)} cells: {results / table}.json")
     return result
 
 

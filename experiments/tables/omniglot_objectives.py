@@ -1,7 +1,7 @@
 """The rows of Omniglot's table without labels: how each objective is trained there.
 
-"short" is for two CPU cores: a few thousand steps of 256 images a row, the best row apart, which takes hours. "full" is
-for a GPU and as long as PsCo trained (about 128,000 steps).
+"short" is for two CPU cores: one to a few thousand steps of 256 images a row, the best row apart, which takes hours.
+"full" is for a GPU and as long as PsCo trained (about 128,000 steps).
 """
 
 import dataclasses
@@ -28,7 +28,11 @@ CONV4 = EncoderConfig(name="conv4", width=64)
 TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4)
 PATCHES = EncoderConfig(name="patches", width=64, patch=8, readout="moments")
 MOMENTUM: dict[Budget, float] = {"trial": 0.95, "short": 0.95, "full": 0.99}  # of teachers, where it starts
-FROZEN: dict[Budget, int] = {"trial": 1, "short": 80, "full": 4000}  # an epoch's steps, in which prototypes stay
+FROZEN: dict[Budget, int] = {
+    "trial": 1,
+    "short": 80,
+    "full": 4000,
+}  # first steps, in which prototypes stay: an epoch, or as large a share
 
 
 @dataclasses.dataclass(frozen=True)

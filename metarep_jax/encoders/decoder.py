@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders.layers import PatchConv
 
+LEAST_WIDTH = 16  # channels that are not halved further
 LEAST_SIDE = 8  # an image grows from a grid of at most so many cells a side
 
 
@@ -30,7 +31,7 @@ class ImageDecoder(nn.Module):
         x = nn.relu(nn.Dense(rows * columns * self.width)(features)).reshape(-1, rows, columns, self.width)
         for doubling in range(1, doublings + 1):
             x = x.repeat(2, axis=1).repeat(2, axis=2)
-            x = nn.relu(PatchConv(max(self.width // 2**doubling, 1))(x))
+            x = nn.relu(PatchConv(max(self.width // 2**doubling, min(self.width, LEAST_WIDTH)))(x))
         return PatchConv(c)(x)[:, :h, :w]
 
 

@@ -10,7 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.evaluate.intervals import Interval, interval
+from metarep_jax.metalearn.base import seen_classes_only
 from metarep_jax.metalearn.logistic import fit_logistic
+from metarep_jax.types import Examples
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # of the penalty, to choose from
 
@@ -97,7 +99,8 @@ def _predictions(
     deviation = jnp.sqrt(jnp.sum(jnp.square(train - mean) * weight, axis=0)) + 1e-6
     standard = (train - mean) / deviation
     weights, bias = fit_logistic(standard, label, classes, l2=l2, iterations=iterations, mask=keep)
-    return jnp.argmax((rows - mean) / deviation @ weights + bias, axis=-1)
+    logits = (rows - mean) / deviation @ weights + bias
+    return jnp.argmax(seen_classes_only(logits, Examples(standard, label, keep)), axis=-1)
 
 
 def nearest_neighbours(

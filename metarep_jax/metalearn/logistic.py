@@ -69,8 +69,8 @@ def fit_logistic(
 ) -> tuple[Float[Array, "dim classes"], Float[Array, " classes"]]:
     """Multinomial logistic regression: minimises Σ cross-entropy + l2/2 ‖W‖² by L-BFGS, the bias unpenalised.
 
-    A class without rows is left out of the softmax, which is the limit of its bias going to −∞: with it, there would
-    be no minimiser to reach.
+    A class without rows is left out of the softmax, as it is in the limit of its bias going to −∞: with it, there would
+    be no minimiser to reach. Its weights and bias are 0, and its logits are for the caller to leave out.
 
     With fewer rows than dimensions the problem is solved in the span of the rows, where W = Xᵀ L⁻ᵀ V with
     X Xᵀ = L Lᵀ: the same minimiser, in n instead of dim unknowns a class.

@@ -20,7 +20,7 @@ from metarep_jax.train.divergence import check_finite
 from metarep_jax.train.metrics import MetricsLog, averaged, joined, over_seeds, warn_once_each
 from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser
 from metarep_jax.train.parallel import check_batch, local_devices, replicate, unreplicate
-from metarep_jax.train.processes import is_first
+from metarep_jax.train.processes import gathered, is_first
 from metarep_jax.train.resume import Position, load_position, save_position
 from metarep_jax.train.run_folder import held
 from metarep_jax.train.signals import Terminated, termination_noticed
@@ -135,6 +135,8 @@ def fit(
         position = _to_the_end(run, position, devices)
         if checkpoints is not None:
             checkpoints.wait()
+        if gathered(np.asarray(terminated())).any():
+            raise _ended(description, position.step, config.steps)
         best = load_position(checkpoints, start, best=True) if select else None
     chosen = best or position
     train = jax.tree.map(jnp.asarray, chosen.train)
@@ -195,7 +197,7 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
             if upcoming:
                 source.prepare(upcoming)  # while the devices work
             found = on_host(metrics, count)
-        stopping = pace.measured(count, lap(), run.terminated())
+        stopping = pace.measured(count, lap(), run.terminated()) and step + count < last
         check_finite(found, step, f"{run.description} in {run.folder}")
         rows = joined(rows, found)
         step, count = step + count, upcoming
@@ -222,10 +224,14 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
         if stopping:
             if run.checkpoints is not None:
                 run.checkpoints.wait()
-            message = f"{run.description}: asked to end; saved after step {step} of {last}"
-            log.warning(message)
-            raise Terminated(message)
+            raise _ended(run.description, step, last)
     return position
+
+
+def _ended(description: str, step: int, last: int) -> Terminated:
+    message = f"{description}: asked to end; saved after step {step} of {last}"
+    log.warning(message)
+    return Terminated(message)
 
 
 def _refresh(source: PoolSource, trainable: Trainable, roots: Roots, train: TrainState, step: int) -> None:

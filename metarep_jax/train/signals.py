@@ -19,16 +19,22 @@ class Terminated(SystemExit):
         return self.message
 
 
+_listening: list[Callable[[], bool]] = []  # what the outermost of nested listeners gave, while it listens
+
+
 @contextlib.contextmanager
 def termination_noticed() -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether SIGTERM has come; a second SIGTERM acts at once.
 
-    Where these are nested, what an inner one noticed is passed on to the outer one at its end. Signals reach the main
-    thread only: in another one the function always says no.
+    Nested in another, it gives what the other gave: all know of a signal since the outermost began. Signals reach the
+    main thread only: in another one the function always says no.
     """
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
+        return
+    if _listening:
+        yield _listening[0]
         return
     before = signal.getsignal(signal.SIGTERM)
 
@@ -38,9 +44,9 @@ def termination_noticed() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
     signal.signal(signal.SIGTERM, notice)
+    _listening.append(came.is_set)
     try:
         yield came.is_set
     finally:
+        _listening.clear()
         signal.signal(signal.SIGTERM, before)
-        if came.is_set() and callable(before):
-            before(signal.SIGTERM, None)

@@ -103,9 +103,9 @@ def test_more_seeds_on_the_same_folds_do_not_narrow_the_interval_over_folds():
     assert apart.ci95 == pytest.approx(12.7062 * 4, rel=1e-4)
 
 
-def test_the_short_table_takes_at_most_forty_minutes_and_pretraining_counts_once():
+def test_the_short_table_takes_at_most_fifty_minutes_and_pretraining_counts_once():
     rows = intents.rows_of(intents.IntentsConfig())
-    assert 20 < sum(row.minutes for row in rows) <= 40
+    assert 20 < sum(row.minutes for row in rows) <= 50
     assert [row.steps > 0 for row in rows] == [False, True, True, True]
 
 

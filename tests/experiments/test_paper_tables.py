@@ -22,6 +22,7 @@ from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.report.results import read_result, write_result
 from metarep_jax.train import FitConfig, OptimiserConfig, Terminated, read_lines
+from metarep_jax.train.run_folder import differences
 from metarep_jax.types import EpisodeSpec
 
 TABLE = "omniglot_supervised"
@@ -62,7 +63,11 @@ def test_the_estimate_of_a_second_order_step_is_what_the_papers_settings_cost():
 
 
 def test_a_setting_that_is_added_later_does_not_make_a_finished_cell_another():
-    assert "temperature" not in json.dumps(settings_of_training(plan("maml", "5w1s", "short")))
+    now = settings_of_training(plan("maml", "5w1s", "short"))
+    earlier = {**now, "learner": {name: value for name, value in now["learner"].items() if name != "temperature"}}
+    assert "temperature" in now["learner"] and not differences(earlier, now)
+    given = {**now, "learner": {**now["learner"], "temperature": 2.0}}
+    assert differences(earlier, given) == ["learner.temperature: '(absent)' before, 2.0 now"]
 
 
 # Published numbers ----------------------------------------------------------------------------------------------------
@@ -128,6 +133,13 @@ def test_a_larger_budget_or_more_seeds_win_whatever_the_number():
     assert chosen["maml", "5w1s"].cells["maml"]["5w1s"]["mean"] == 97.0
     more = cell("maml", "5w1s", 12.0, budget="full")
     assert best_of([more, *CELLS])["maml", "5w1s"] is more
+
+
+def test_between_equals_new_cells_take_the_place_of_kept_ones_and_lesser_ones_do_not():
+    old, new = (cell("boil", "5w1s", mean) for mean in (97.0, 12.0))
+    assert best_of([new], [old])["boil", "5w1s"] is new
+    longer = cell("boil", "5w1s", 12.0, budget="full")
+    assert best_of([new], [longer])["boil", "5w1s"] is longer and best_of([], [old])["boil", "5w1s"] is old
 
 
 def test_between_cells_made_alike_no_number_decides():
