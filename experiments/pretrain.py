@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, has_images
@@ -29,7 +30,7 @@ from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed, Objective
+from metarep_jax.types import Feed, Objective, Pool
 
 FITTED_ROWS = 20_000  # training images that norms and whitening are fitted on; more changes nothing
 
@@ -94,7 +95,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         config=train,
         seed=config.seed,
         folder=folder,
-        validate=validate if run.splits.val.count.shape[0] >= 5 else None,
+        validate=validate if enough_to_validate(run.splits.val) else None,
         warn=collapse_warning,
         description=f"pretrain ({settings.objective.name})",
         settings=training_settings(config),
@@ -105,6 +106,11 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
     keep_masked_words(run, folder, settings.objective, encoder, fitted)
     draw_generated(run, folder, settings.objective, encoder, fitted)
     return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
+
+
+def enough_to_validate(pool: Pool) -> bool:
+    """Whether 5-way 1-shot episodes can be drawn from a pool: 5 classes, and a query of each."""
+    return pool.count.shape[0] >= 5 and int(np.asarray(pool.count).min()) > 1
 
 
 def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:

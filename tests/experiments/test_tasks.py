@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from experiments.common import CommonConfig, Run
-from experiments.metatrain import MetatrainConfig, MetatrainSettings, training_episode, training_tasks
+from experiments.metatrain import MetatrainConfig, MetatrainSettings, has_head, training_episode, training_tasks
+from experiments.pretrain import enough_to_validate
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.encoders.mlp import MLP
+from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.train import FitConfig
 from metarep_jax.types import EpisodeSpec
 
@@ -62,3 +65,15 @@ def test_what_tasks_without_labels_need_is_asked_for(run, source, said):
 def test_a_training_uses_as_many_devices_as_divide_its_batch_unless_it_is_told_how_many(told, used):
     common = Run("n", Path("f"), CommonConfig(devices=told), None, 0.0, jax.devices()[:8])
     assert len(common.devices_of(FitConfig(batch_size=2))) == used
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("maml", True), ("reptile", True), ("prototypical", False)])
+def test_learners_with_a_head_of_their_own_are_known_before_anything_compiles(run, name, wanted):
+    learner = make_learner(LearnerConfig(name=name), MLP(widths=(4,)), way=SPEC.way)
+    assert has_head(learner, run.splits.train, learner.episode_spec(SPEC)) == wanted
+
+
+@pytest.mark.parametrize(("counts", "wanted"), [((2,) * 5, True), ((2,) * 4, False), ((1, 2, 2, 2, 2), False)])
+def test_features_are_validated_where_there_are_classes_and_images_for_it(counts, wanted):
+    label = np.repeat(np.arange(len(counts)), counts)
+    assert enough_to_validate(pool_of_arrays(np.zeros((len(label), 2, 2, 1), np.uint8), label)) == wanted
