@@ -126,7 +126,10 @@ def _cell_of(table: str, path: Path) -> Result | None:
 
 
 def best_of(cells: Iterable[Result], kept: Iterable[Result] = ()) -> dict[tuple[str, str], Result]:
-    """One file a (row, column): of the larger budget, then with more seeds, then more steps. Never by its number."""
+    """One file a (row, column): of the larger budget, then with more seeds, then more steps. Never by its number.
+
+    Of equals, those that are ``kept`` already give way.
+    """
     chosen: dict[tuple[str, str], Result] = {}
     for cell in cells:
         place = (cell.config["row"], cell.config["column"])

@@ -28,11 +28,8 @@ CONV4 = EncoderConfig(name="conv4", width=64)
 TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4)
 PATCHES = EncoderConfig(name="patches", width=64, patch=8, readout="moments")
 MOMENTUM: dict[Budget, float] = {"trial": 0.95, "short": 0.95, "full": 0.99}  # of teachers, where it starts
-FROZEN: dict[Budget, int] = {
-    "trial": 1,
-    "short": 80,
-    "full": 4000,
-}  # first steps, in which prototypes stay: an epoch, or as large a share
+# First steps, in which prototypes stay: an epoch, or as large a share.
+FROZEN: dict[Budget, int] = {"trial": 1, "short": 80, "full": 4000}
 
 
 @dataclasses.dataclass(frozen=True)

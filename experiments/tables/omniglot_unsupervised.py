@@ -8,9 +8,8 @@
 
 A row is one training run on Vinyals' training classes, without their labels but where a row says so, and 2,000 test
 episodes a column: on the 423 test classes, and (``rotations_``) on them with each quarter turn a class of its own, as
-the published numbers have it. Features are frozen, their norms and whitening fitted on training images, and
-classified by the nearest prototype (cosine). The last parameters are judged. Finished rows are skipped
-and interrupted ones go on.
+the published numbers have it. Features are frozen, their norms and whitening fitted on training images, and classified
+by the nearest prototype (cosine). The last parameters are judged. Finished rows are skipped and interrupted ones go on.
 """
 
 import dataclasses

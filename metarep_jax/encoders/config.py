@@ -147,22 +147,22 @@ def _mlp(config: EncoderConfig, *, conv: str, **how: Any) -> nn.Module:
 
 def _transformer(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
     del how
-    readout = "first_last" if config.readout == "first_last" else _readout(config)
+    readout = _readout(config, "cls", "first_last")
     return TextTransformer(config.vocabulary, **_blocks(config), readout=readout, dtype=dtype)
 
 
 def _vit(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
     del how
     pixels: dict[str, Any] = {"mean": config.mean, "std": config.std}
-    return VisionTransformer(config.patch, **_blocks(config), **pixels, readout=_readout(config), dtype=dtype)
+    return VisionTransformer(config.patch, **_blocks(config), **pixels, readout=_readout(config, "cls"), dtype=dtype)
 
 
 def _blocks(config: EncoderConfig) -> dict[str, Any]:
     return {"width": config.width, "depth": config.depth, "heads": config.heads}
 
 
-def _readout(config: EncoderConfig) -> str:
-    return "cls" if config.readout == "cls" else "mean"
+def _readout(config: EncoderConfig, *known: str) -> str:
+    return config.readout if config.readout in known else "mean"
 
 
 def _waveform(config: EncoderConfig, *, dtype: Any, conv: str, **how: Any) -> nn.Module:

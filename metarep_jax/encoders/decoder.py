@@ -15,9 +15,10 @@ LEAST_SIDE = 8  # an image grows from a grid of at most so many cells a side
 class ImageDecoder(nn.Module):
     """Features to images of ``shape`` (h, w, c): a small grid, doubled by nearest neighbours and 3×3 convolutions.
 
-    ``width`` channels on the grid, half as many after each doubling: most of the work is at full size. Without a last
-    activation: means of a Gaussian, or logits of a Bernoulli. Doubling before a convolution leaves no checkerboard, as
-    transposed convolutions do (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
+    ``width`` channels on the grid, half as many after each doubling (not below ``LEAST_WIDTH``): most of the work is at
+    full size. Without a last activation: means of a Gaussian, or logits of a Bernoulli. Doubling before a convolution
+    leaves no checkerboard, as transposed convolutions do (Odena et al. 2016,
+    https://distill.pub/2016/deconv-checkerboard).
     """
 
     shape: tuple[int, ...]

@@ -44,7 +44,7 @@ class TextTransformer(nn.Module):
     "none". Embeddings are normalised before the first block, as in BERT: beside its branches' outputs they would be
     lost. ``readout``: the last layer's vector of the first token ("cls"), or the "mean" of those of a row's words (zero
     for a row without any); "first_last" takes each word's mean of what enters the first block and of what leaves the
-    last, which tells rare words apart better (Su et al. 2021, https://arxiv.org/abs/2103.15316, section 4.2).
+    last (the first-last average of Su et al. 2021, https://arxiv.org/abs/2103.15316).
     """
 
     vocabulary: int
