@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
-from metarep_jax.encoders import EncoderConfig
+from metarep_jax.encoders import EncoderConfig, input_kind
 from metarep_jax.model import Model, load, save_model
 from metarep_jax.report import figures, markdown, results, tables
 from metarep_jax.train import (
@@ -127,6 +127,11 @@ class Run:
         """Of text: how many tokens there are; else 0."""
         return 0 if self.splits.tokenizer is None else self.splits.tokenizer.size
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the data are images, of which there are views; not text or audio."""
+        return self.splits.train.inputs.ndim == 4
+
     def key(self, purpose: int) -> Any:
         """A key for one purpose, derived from the run's seed."""
         return jax.random.fold_in(jax.random.key(self.config.seed), purpose)
@@ -173,6 +178,7 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     """The data, checked, and then the run folder, locked."""
     started = time.perf_counter()
     splits = read_data(config.data)
+    config = dataclasses.replace(config, encoder=fitted_encoder(config.encoder, splits))
     devices = local_devices(config.devices)
     folder = config.run_folder or Path("runs") / f"{name}-{config.data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
@@ -181,6 +187,15 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
         if splits.tokenizer is not None and is_first():
             keep_tokenizer(folder, splits.tokenizer)
         yield Run(name, folder, config, splits, started, devices)
+
+
+def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
+    """The encoder with what the data say: no more token ids than the tokenizer has, recordings at their own rate."""
+    if splits.tokenizer is not None:
+        return dataclasses.replace(encoder, vocabulary=min(encoder.vocabulary, splits.tokenizer.size))
+    if input_kind(encoder) == "waves":
+        return dataclasses.replace(encoder, rate=splits.config.audio.rate)
+    return encoder
 
 
 def with_data_dir(data: DataConfig) -> DataConfig:
@@ -218,9 +233,15 @@ def loaded(run: Run, folder: Path) -> Model:
     """The model of a finished run, for this run's data.
 
     Raises:
-      ValueError: when it takes token ids of another tokenizer.
+      ValueError: when it takes token ids of another tokenizer, or recordings at another rate.
     """
     model = load(folder)
+    rate = run.splits.config.audio.rate
+    if input_kind(model.spec.encoder) == "waves" and model.spec.encoder.rate != rate:
+        raise ValueError(
+            f"the model in {folder} takes recordings at {model.spec.encoder.rate} Hz, the data are read at {rate} Hz; "
+            f"give --data.audio.rate {model.spec.encoder.rate}"
+        )
     if model.spec.tokenizer != run.tokenizer:
         raise ValueError(
             f"the model in {folder} takes {_ids(model.spec.tokenizer)}, the data are {_ids(run.tokenizer)}; give "

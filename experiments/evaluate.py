@@ -3,13 +3,18 @@
     python -m experiments.evaluate --model runs/pretrain-glyphs
     python -m experiments.evaluate --model runs/pipeline-omniglot/student --data.name omniglot --data.data-dir DIR
     python -m experiments.evaluate --model runs/pretrain-glyphs --learner finetune_head finetune_all scratch
+    python -m experiments.evaluate --model runs/seed0 runs/seed1 runs/seed2
 
 Rows: the model itself under each mode, nearest prototype and logistic regression on its frozen features, the learners
-of --learner from its encoder, a linear probe and weighted nearest neighbours on a labelled split of the test classes.
+of --learner from its encoder, a linear probe and weighted nearest neighbours on a labelled split of the test classes;
+and of an objective that reconstructs or predicts, what it makes of the test rows by itself, with figures.
+
+The labelled split is always the same. Of several models, such as one a seed, means are given, with the wider interval
+of that over examples and that over models.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import CommonConfig, Run, console, finish, loaded, parse, run_experiment
+from experiments.figures import embedding_figure
+from experiments.held_out import held_out_cells
+from experiments.objectives import judge_objective, kept_objective, objective_figures
 from metarep_jax.data import Protocol, check_episode_spec, make_augment
 from metarep_jax.encoders import input_dtype
 from metarep_jax.encoders.features import Identity, compute_features, over_views
@@ -25,12 +33,14 @@ from metarep_jax.evaluate import (
     Interval,
     feature_pool,
     few_shot_accuracy,
+    interval_over_seeds,
     linear_probe,
     nearest_neighbours,
     split_examples,
 )
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, find_factory, make_learner
 from metarep_jax.model import Model
+from metarep_jax.report import results
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
 NUDGE = jax.jit(make_augment("nudge"))  # one object, so that it is compiled once for all models
@@ -80,13 +90,21 @@ class EvaluateSettings:
             for shot in self.shots
         ]
 
+    def columns(self, protocol: Protocol, pool: Pool) -> list[EpisodeSpec]:
+        """``specs``; where there are too few classes for any, those of all classes; of a single class, none."""
+        classes = pool.count.shape[0]
+        found = self.specs(protocol, pool)
+        if found or classes < 2:
+            return found
+        return dataclasses.replace(self, ways=(classes,)).specs(protocol, pool)
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig(CommonConfig):
     """Flags of experiments.evaluate. The encoder is the model's own; --encoder flags are not used."""
 
-    model: Path = Path("runs/quickstart")
-    """Folder of a finished run."""
+    model: tuple[Path, ...] = (Path("runs/quickstart"),)
+    """Folder of a finished run; or several, of the same method from different seeds."""
     learner: tuple[str, ...] = ()
     """More learners to judge, by name or as my_module:my_learner: each a row, from the model's encoder and without
     meta-training of its own."""
@@ -96,6 +114,8 @@ class EvaluateConfig(CommonConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if not self.model:
+            raise ValueError("model must be the folder of a finished run, or several; got none")
         for name in self.learner:
             find_factory(name)
 
@@ -149,14 +169,9 @@ def averaged(run: Run, model: Model, views: int) -> Callable[[Any], Any]:
     """
     if not views:
         return model.embed
-    if not has_images(run):
+    if not run.has_images:
         raise ValueError(f"evaluate.views are of images, and {run.config.data.name} has none; leave it out")
     return over_views(model.embed, NUDGE, views, jax.random.key(0))
-
-
-def has_images(run: Run) -> bool:
-    """Whether the data are images, of which there are views; not text or audio."""
-    return run.splits.train.inputs.ndim == 4
 
 
 def cells_of(
@@ -168,7 +183,7 @@ def cells_of(
 ) -> dict[str, Any]:
     """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it."""
     pool, protocol = run.splits.test, run.splits.protocol
-    specs = settings.specs(protocol, pool)
+    specs = settings.columns(protocol, pool)
     episodes = settings.episodes or protocol.episodes
     judged = specs if settings.every_mode else specs[:1]
     cells = {}
@@ -178,7 +193,7 @@ def cells_of(
                 run, model, pool, specs, episodes=episodes, inner_steps=inner_steps, views=settings.views
             )
         cells[row] = {column: value.cell() for column, value in found.items()}
-        if not modes:
+        if not modes or not specs:
             continue
         own = protocol.norm or model.learner(specs[0].way).test_context.norm
         for mode in MODES:
@@ -211,10 +226,13 @@ BASELINES = {
 
 
 def probe_cells(run: Run, model: Model) -> dict[str, Any]:
-    """A linear probe and nearest neighbours on the test classes, a quarter of each class's images held out."""
+    """A linear probe and nearest neighbours on the test classes, a quarter of each class's images held out, always the
+    same; nothing of a single class."""
     pool = run.splits.test
+    if pool.count.shape[0] < 2:
+        return {}
     features = compute_features(model.embed, pool.inputs)
-    train, test = split_examples(pool, run.key(3))
+    train, test = split_examples(pool, jax.random.key(0))
     split = (features[train], pool.label[train], features[test], pool.label[test])
     column = f"all {pool.count.shape[0]} classes"
     return {
@@ -223,9 +241,13 @@ def probe_cells(run: Run, model: Model) -> dict[str, Any]:
     }
 
 
-def work(run: Run) -> None:
+def judged(run: Run, model: Model) -> results.Cells:
+    """All rows of one model.
+
+    Raises:
+      ValueError: for data of another shape than the model takes.
+    """
     config = run.config
-    model = loaded(run, config.model)
     if tuple(run.splits.test.inputs.shape[1:]) != model.spec.shape:
         raise ValueError(
             f"the model takes inputs of shape {model.spec.shape}, {config.data.name} gives "
@@ -239,8 +261,46 @@ def work(run: Run) -> None:
     for name in config.learner:
         row = {name: frozen(model, LearnerConfig(name=name))}
         cells |= cells_of(run, row, config.evaluate, inner_steps=config.inner_steps)
-    cells |= probe_cells(run, model)
-    finish(run, cells)
+    return cells | probe_cells(run, model)
+
+
+def over_models(found: Sequence[results.Cells]) -> results.Cells:
+    """The means over several models of the cells that all of them have."""
+    first, *others = found
+    if not others:
+        return first
+
+    def mean(row: str, column: str) -> results.Cell:
+        mean, ci95, n = interval_over_seeds([Interval(**each[row][column]) for each in found], one_test=True)
+        return {"mean": mean, "ci95": ci95, "n": n}
+
+    shared = {
+        row: [column for column in columns if all(column in other.get(row, {}) for other in others)]
+        for row, columns in first.items()
+    }
+    return {row: {column: mean(row, column) for column in columns} for row, columns in shared.items() if columns}
+
+
+def joined(first: results.Cells, second: results.Cells) -> results.Cells:
+    """The rows of both; of a row that both have, the columns of both."""
+    return {row: {**first.get(row, {}), **second.get(row, {})} for row in [*first, *second]}
+
+
+def work(run: Run) -> None:
+    folders = run.config.model
+    models = [loaded(run, folder) for folder in folders]
+    cells = over_models([judged(run, model) for model in models])
+    own = kept_objective(folders[0])
+    if own is not None:
+        judge_objective(run, run.folder, models[0].spec.encoder, own)
+        cells = joined(cells, held_out_cells(run.folder))
+    notes = [f"means over {len(models)} models; figures and rows of the objective are the first's"]
+    finish(
+        run,
+        {row: columns for row, columns in cells.items() if columns},
+        figure_paths=[embedding_figure(run, models[0]), *objective_figures(run)],
+        notes=notes if len(models) > 1 else [],
+    )
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ import numpy as np
 from jaxtyping import Array
 
 from experiments.common import Run
-from experiments.evaluate import has_images
 from metarep_jax.factories import call_with
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.generation import RECONSTRUCTIONS, interpolate, reconstructions, sample_prior
 from metarep_jax.pretrain.vae import VAE, vae_model
 from metarep_jax.report import figures
-from metarep_jax.train import is_first
 
 IMAGES, PAIRS, STEPS, SAMPLES = 12, 6, 8, 60
 NAMES = ("reconstructions", "interpolations", "samples")
@@ -31,10 +29,9 @@ def draw_generated(run: Run, folder: Path, config: ObjectiveConfig, encoder: Any
       folder: of the stage.
       config: of the objective.
       encoder: made without ``axis_name``.
-      fitted: what ``fit`` returned, or anything with ``params`` and ``state``.
+      fitted: anything with ``params`` and ``state``.
     """
-    pool = run.splits.test
-    if config.name not in RECONSTRUCTIONS or not has_images(run) or not is_first() or not pool.label.shape[0]:
+    if config.name not in RECONSTRUCTIONS or not run.has_images:
         return
     place = folder / "figures"
     place.mkdir(parents=True, exist_ok=True)
@@ -45,10 +42,10 @@ def draw_generated(run: Run, folder: Path, config: ObjectiveConfig, encoder: Any
     if config.name != "vae":
         return
     model = call_with(vae_model, encoder, wanted=VAE, **dataclasses.asdict(config))
-    pairs = min(PAIRS, len(images) // 2)
-    first, second = images[:pairs], images[pairs : 2 * pairs]
-    between = jax.jit(partial(interpolate, model, steps=STEPS))(params, state, first, second)
-    figures.save_interpolations(place / "interpolations.png", *map(np.asarray, (first, between, second)))
+    if pairs := min(PAIRS, len(images) // 2):
+        first, second = images[:pairs], images[pairs : 2 * pairs]
+        between = jax.jit(partial(interpolate, model, steps=STEPS))(params, state, first, second)
+        figures.save_interpolations(place / "interpolations.png", *map(np.asarray, (first, between, second)))
     sample = partial(sample_prior, model, count=SAMPLES, shape=images.shape[1:])
     samples = jax.jit(sample)(params, state, run.key(13))
     figures.save_samples(place / "samples.png", np.asarray(samples))

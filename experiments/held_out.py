@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from jaxtyping import Array
 from experiments.common import Run
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.evaluate import Interval, held_out, interval, unigram
-from metarep_jax.factories import call_with, named_factory, needs
-from metarep_jax.pretrain import OBJECTIVES, ObjectiveConfig
+from metarep_jax.factories import call_with
+from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.vae import VAE, importance_weighted_bound, vae_model
-from metarep_jax.train import is_first
 from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import Objective
 
@@ -27,19 +27,16 @@ BOUND_ROWS, BOUND_BATCH, SAMPLES = 2000, 100, 50
 def judge_held_out(
     run: Run, folder: Path, config: ObjectiveConfig, encoder: Any, objective: Objective, fitted: Any
 ) -> None:
-    """Writes what ``held_out_cells`` reads; nothing for objectives of two views, whose losses say little by themselves.
+    """Writes what ``held_out_cells`` reads.
 
     Args:
       run: with the test rows.
       folder: of the stage.
       config: of the objective.
       encoder, objective: made without ``axis_name``.
-      fitted: what ``fit`` returned, or anything with ``params`` and ``state``.
+      fitted: anything with ``params`` and ``state``.
     """
     pool, train = run.splits.test, run.splits.train
-    contrasts = needs(named_factory(config.name, OBJECTIVES, "objective"), "augment")
-    if contrasts or not is_first() or not pool.label.shape[0]:
-        return
     start: Any = jax.jit(objective.init)(run.key(1), {"inputs": train.inputs[:2], "label": train.label[:2]})
     rows = {
         "untrained": held_out(objective, start[0], start[1], pool, key=run.key(11)),
@@ -48,14 +45,15 @@ def judge_held_out(
     if config.name == "masked_lm":
         rows["unigram"] = unigram(train.inputs, pool.inputs, run.vocabulary)
     if config.name == "vae":
-        rows["pretrained"]["importance_weighted_bound"] = vae_bound(run, config, encoder, fitted)
+        bound = partial(vae_bound, run, config, encoder, fitted)
+        rows["pretrained"] |= {"elbo": bound(samples=1), "importance_weighted_bound": bound(samples=SAMPLES)}
     cells = {row: {column: value.cell() for column, value in found.items()} for row, found in rows.items()}
     replace_file(folder / FILE, json.dumps(cells, indent=2) + "\n")
 
 
-def vae_bound(run: Run, config: ObjectiveConfig, encoder: Any, fitted: Any) -> Interval:
+def vae_bound(run: Run, config: ObjectiveConfig, encoder: Any, fitted: Any, samples: int) -> Interval:
     """The mean importance-weighted bound on log p(x) of test images of all classes, in nats; of pixels drawn anew where
-    training drew them. Norms use running averages: a bound belongs to one image."""
+    training drew them. Norms use running averages: a bound belongs to one image. Of one sample it is the ELBO."""
     model = call_with(vae_model, encoder, wanted=VAE, **dataclasses.asdict(config))
     images = run.splits.test.inputs
     count = min(BOUND_ROWS, len(images))
@@ -67,7 +65,7 @@ def vae_bound(run: Run, config: ObjectiveConfig, encoder: Any, fitted: Any) -> I
         pixel_key, key = jax.random.split(key)
         x = as_image_float(images)
         x = jax.random.bernoulli(pixel_key, x).astype(x.dtype) if config.binarise else x
-        return importance_weighted_bound(model, fitted.params, fitted.state, x, key, SAMPLES)
+        return importance_weighted_bound(model, fitted.params, fitted.state, x, key, samples)
 
     parts = images[: len(images) // size * size].reshape(-1, size, *images.shape[1:])
     return interval(np.concatenate([judge(part, run.key(1000 + i)) for i, part in enumerate(parts)]))

@@ -15,7 +15,6 @@ from metarep_jax.data.tokenizer import Tokenizer
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.masked_lm import masked_guesses
 from metarep_jax.report.figures import HiddenWord, save_masked_words
-from metarep_jax.train import is_first
 from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import SPECIAL_TOKENS
 
@@ -24,17 +23,17 @@ SHOWN, AROUND = 7, 12  # words, and the tokens shown on either side of each
 
 
 def keep_masked_words(run: Run, folder: Path, config: ObjectiveConfig, encoder: Any, fitted: Any) -> None:
-    """Writes what ``masked_words_figure`` draws; nothing for other objectives than masked_lm, or without test rows.
+    """Writes what ``masked_words_figure`` draws; nothing for other objectives than masked_lm.
 
     Args:
       run: with the test rows and the tokenizer.
       folder: of the stage.
       config: of the objective.
       encoder: made without ``axis_name``.
-      fitted: what ``fit`` returned, or anything with ``params`` and ``state``.
+      fitted: anything with ``params`` and ``state``.
     """
     tokenizer = run.splits.tokenizer
-    if config.name != "masked_lm" or tokenizer is None or not is_first():
+    if config.name != "masked_lm" or tokenizer is None:
         return
     rows, place = some_words(tokenizer, np.asarray(run.splits.test.inputs), run.config.seed)
     if len(rows):

@@ -28,7 +28,7 @@ from experiments.common import (
     stage,
     training_settings,
 )
-from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, has_images
+from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model
 from experiments.figures import curves_figure, embedding_figure, episode_figure, layers_figure, occlusion_figure
 from metarep_jax.data import augmented_feed, check_episode_spec, episode_feed, make_augment
 from metarep_jax.data.pseudo_tasks import TaskConfig, TaskSource, augmentation_tasks, cluster_tasks, make_partitions
@@ -98,7 +98,7 @@ def training_tasks(run: Run, settings: MetatrainSettings, spec: EpisodeSpec, emb
         without features.
     """
     pool, tasks, augment = run.splits.train, settings.train.batch_size, make_augment(settings.augment)
-    if settings.augment != "none" and not has_images(run):
+    if settings.augment != "none" and not run.has_images:
         raise ValueError(f"meta.augment is for images, and {run.config.data.name} has none; leave it out")
     if settings.tasks.source == "augmentations":
         if settings.augment == "none":
@@ -111,7 +111,7 @@ def training_tasks(run: Run, settings: MetatrainSettings, spec: EpisodeSpec, emb
         feed = cluster_tasks(make_partitions(run.key(10), pool, features, spec, settings.tasks), spec, tasks)
     else:
         feed = episode_feed(pool, spec, tasks)
-    return augmented_feed(feed, augment) if has_images(run) else feed
+    return augmented_feed(feed, augment) if run.has_images else feed
 
 
 def metatrain_stage(
@@ -226,7 +226,7 @@ def work(run: Run) -> None:
         encoder_params=start.encoder_params if start else None,
         embed=features.embed if features else None,
     )
-    way, source, images = config.meta.episode.way, config.meta.tasks.source, has_images(run)
+    way, source, images = config.meta.episode.way, config.meta.tasks.source, run.has_images
     episode = training_episode(run, config.meta.episode, model.learner(way), source)
     cells = cells_of(run, {"meta_learned": model}, config.evaluate, modes=True)
     paths = [

@@ -18,11 +18,10 @@ import jax
 import numpy as np
 
 from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
-from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, has_images
+from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, joined
 from experiments.figures import curves_figure, embedding_figure, views_figure
-from experiments.generated import draw_generated, generated_figures
-from experiments.held_out import held_out_cells, judge_held_out
-from experiments.masked_words import has_masked_words, keep_masked_words, masked_words_figure
+from experiments.held_out import held_out_cells
+from experiments.objectives import Trained, judge_objective, keep_objective, objective_figures
 from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_partners
 from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening
@@ -30,7 +29,7 @@ from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed, Objective, Pool
+from metarep_jax.types import Feed, Pool
 
 FITTED_ROWS = 20_000  # training images that norms and whitening are fitted on; more changes nothing
 
@@ -74,12 +73,9 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
     feed, rows = training_feed(run, settings)
     train = with_epochs(settings.train, settings.epochs, rows)
 
-    def make(axis_name: str | None) -> tuple[Any, Objective]:
-        encoder = make_encoder(config.encoder, axis_name=axis_name, dtype=compute_dtype(config.precision))
-        augment = make_augment(settings.augment) if has_images(run) else None
-        return encoder, make_objective(
-            settings.objective, encoder, augment=augment, axis_name=axis_name, total_steps=train.steps
-        )
+    encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
+    augment = make_augment(settings.augment) if run.has_images else None
+    objective = make_objective(settings.objective, encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
         del step
@@ -89,7 +85,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         return {f"val_{column}": value.mean for column, value in found.items()}
 
     fitted = fit(
-        pretraining(make(AXIS)[1]),
+        pretraining(objective),
         feed,
         optimiser=settings.optimiser,
         config=train,
@@ -101,10 +97,9 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         settings=training_settings(config),
         devices=run.devices_of(train),
     )
-    encoder, objective = make(None)
-    judge_held_out(run, folder, settings.objective, encoder, objective, fitted)
-    keep_masked_words(run, folder, settings.objective, encoder, fitted)
-    draw_generated(run, folder, settings.objective, encoder, fitted)
+    trained = Trained(settings.objective, fitted.params, fitted.state)
+    judge_objective(run, folder, config.encoder, trained)
+    keep_objective(folder, trained)
     return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
 
 
@@ -166,15 +161,12 @@ def work(run: Run) -> None:
     settings = run.config.pretrain
     model = pretrain_stage(run, settings, run.folder)
     rows = {"untrained": untrained_model(run, settings.whiten), "pretrained": model}
-    cells = cells_of(run, rows, run.config.evaluate)
-    for row, found in held_out_cells(run.folder).items():
-        cells[row] = cells.get(row, {}) | found
+    cells = joined(cells_of(run, rows, run.config.evaluate), held_out_cells(run.folder))
     paths = [
-        *([views_figure(run, settings.augment)] if has_images(run) else []),
+        *([views_figure(run, settings.augment)] if run.has_images else []),
         curves_figure(run, {"pretrain": run.folder}),
         embedding_figure(run, model),
-        *([masked_words_figure(run)] if has_masked_words(run.folder) else []),
-        *generated_figures(run.folder),
+        *objective_figures(run),
     ]
     finish(run, cells, figure_paths=paths)
 

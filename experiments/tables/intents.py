@@ -201,7 +201,7 @@ def row_model(method: Method, made: Recipe, run: Run, start: Any) -> Model:
             run,
             made.meta,
             run.folder,
-            encoder_config=made.encoder,
+            encoder_config=run.config.encoder,
             encoder_params=start,
             what=run.folder.name,
             validate_on=VALIDATED,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import cattrs
 
-from experiments.common import CommonConfig, Run, read_data, training_settings
+from experiments.common import CommonConfig, Run, fitted_encoder, read_data, training_settings
 from metarep_jax.data import DataConfig, Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
@@ -38,7 +38,7 @@ def make_run(
     batch: int,
 ) -> Run:
     """What the experiments' functions take: as many devices as divide the ``batch``."""
-    config = CommonConfig(data=data, encoder=encoder, seed=seed, precision=where.precision)
+    config = CommonConfig(data=data, encoder=fitted_encoder(encoder, splits), seed=seed, precision=where.precision)
     devices = dividing_devices(local_devices(where.devices), batch)
     return Run(table, folder, config, splits, time.perf_counter(), devices)
 

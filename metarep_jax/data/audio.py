@@ -1,19 +1,22 @@
 """Recordings: WAV files as rows of 16-bit samples at one rate and of one length."""
 
 import dataclasses
+import logging
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int16
+from jaxtyping import Float, Int, Int16
 
 from metarep_jax.data.cache import cached, digest, file_facts
 from metarep_jax.data.source import Source
 from metarep_jax.data.wav import as_rows, at_rate, mixed, read_wav
 
-VERSION = 1  # of how recordings are read: another number makes caches anew
+log = logging.getLogger(__name__)
+VERSION = 2  # of how recordings are read: another number makes caches anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +147,22 @@ def load_clips(root: Path, config: AudioConfig, cache_dir: Path) -> Clips:
         if not files:
             raise ValueError(f"{root} holds no WAV files")
         found = [read_wav(content, f"{root}/{name}") for name, content in files.items()]
-        waves = at_rate(mixed(found, str(root)), config.rate, str(root))
-        return {"rows": as_rows(waves, config.samples, str(root)), "names": np.array([*files])}
+        rows, said = rows_of(found, config)
+        return {"rows": rows, "names": np.array([*files]), "said": np.array(said)}
 
     arrays = cached(cache_dir, "audio", key, read)
+    for sentence in arrays["said"]:
+        log.info("%s: %s", root, sentence)
     return Clips(arrays["rows"], tuple(arrays["names"].tolist()))
+
+
+def rows_of(
+    found: Sequence[tuple[int, Float[np.ndarray, "..."]]], config: AudioConfig
+) -> tuple[Int16[np.ndarray, "n samples"], list[str]]:
+    """Recordings, each with its rate, as rows, and sentences for the user of what was done to them."""
+    said: list[str] = []
+    waves = at_rate(mixed(found, said.append), config.rate, said.append)
+    return as_rows(waves, config.samples, said.append), said
 
 
 def _wav_files(root: Path) -> list[Path]:

@@ -42,7 +42,7 @@ def make_words(rate: int, samples: int) -> Source:
              for w, word in enumerate(words) for i in range(EACH)]  # fmt: skip
     names = tuple(f"synthetic word {''.join(map(str, word))}" for word in words)
     label = np.repeat(np.arange(WORDS, dtype=np.int32), EACH)
-    return Source(as_rows(waves, samples, "synthetic speech"), label, names, ("",) * WORDS)
+    return Source(as_rows(waves, samples, log.info), label, names, ("",) * WORDS)
 
 
 def speak(formants: Float[np.ndarray, "sounds 2"], rate: int, random: np.random.Generator) -> Float[np.ndarray, " t"]:

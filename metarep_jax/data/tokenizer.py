@@ -1,6 +1,7 @@
 """Tokenizers: trained on a corpus by the library ``tokenizers``, kept with the run, and known by their digest."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN
 
 FILE = "tokenizer.json"
 LEAST = 300  # tokens: special ones, 256 bytes, and some to spare
+RESERVED = re.compile(r"\[(PAD|CLS|SEP|MASK)\]")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4, as metarep_jax.types names them
 
 
@@ -42,8 +44,9 @@ class Tokenizer:
         return self._trained.get_vocab_size()
 
     def ids(self, lines: Sequence[str]) -> list[list[int]]:
-        """Each line's token ids, without [CLS] and [SEP]."""
-        found = self._trained.encode_batch(list(lines), add_special_tokens=False)
+        """Each line's token ids, without [CLS] and [SEP]. Special tokens that the text spells are text, [UNK] apart."""
+        spelt = [RESERVED.sub(r"[ \1 ]", line) for line in lines]
+        found = self._trained.encode_batch(spelt, add_special_tokens=False)
         return [line.ids for line in found]
 
     def rows(self, lines: Sequence[str], length: int) -> Int[np.ndarray, "n length"]:

@@ -1,10 +1,9 @@
 """WAV files to waves, and waves to rows of 16-bit samples at one rate and of one length."""
 
 import io
-import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int16
 
 from metarep_jax.types import PAD_SAMPLE
 
-log = logging.getLogger(__name__)
+Say = Callable[[str], None]  # takes a sentence for the user
 FULL = 32767  # of a 16-bit sample; −32768 is kept for filling
 
 
@@ -42,26 +41,22 @@ def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, "
     return int(rate), wave
 
 
-def mixed(
-    found: Sequence[tuple[int, Float[np.ndarray, "..."]]], what: str
-) -> list[tuple[int, Float[np.ndarray, " _"]]]:
+def mixed(found: Sequence[tuple[int, Float[np.ndarray, "..."]]], say: Say) -> list[tuple[int, Float[np.ndarray, " _"]]]:
     """The waves with one channel each: the mean where there are several, which is said."""
     several = sum(wave.ndim > 1 for _, wave in found)
     if several:
-        log.info("%s: of %d recordings %d in stereo are mixed down to one channel", what, len(found), several)
+        say(f"of {len(found)} recordings {several} in stereo are mixed down to one channel")
     return [(rate, wave if wave.ndim == 1 else wave.mean(1)) for rate, wave in found]
 
 
-def at_rate(
-    found: Sequence[tuple[int, Float[np.ndarray, " _"]]], rate: int, what: str
-) -> list[Float[np.ndarray, " _"]]:
+def at_rate(found: Sequence[tuple[int, Float[np.ndarray, " _"]]], rate: int, say: Say) -> list[Float[np.ndarray, " _"]]:
     """The waves at one rate; those at another are resampled (by a polyphase low-pass filter), and it is said."""
     others = Counter(own for own, _ in found if own != rate)
     if others:
         from scipy.signal import resample_poly
 
         rates = ", ".join(f"{count} at {own} Hz" for own, count in sorted(others.items()))
-        log.info("%s: of %d recordings %s are resampled to %d Hz", what, len(found), rates, rate)
+        say(f"of {len(found)} recordings {rates} are resampled to {rate} Hz")
         return [
             wave
             if own == rate
@@ -71,7 +66,7 @@ def at_rate(
     return [wave for _, wave in found]
 
 
-def as_rows(waves: Sequence[Float[np.ndarray, " _"]], samples: int, what: str) -> Int16[np.ndarray, "n samples"]:
+def as_rows(waves: Sequence[Float[np.ndarray, " _"]], samples: int, say: Say) -> Int16[np.ndarray, "n samples"]:
     """Waves as 16-bit rows of one length: the middle of longer ones, which is said, and shorter ones filled up."""
     rows = np.full((len(waves), samples), PAD_SAMPLE, np.int16)
     for row, wave in zip(rows, waves, strict=True):
@@ -80,5 +75,5 @@ def as_rows(waves: Sequence[Float[np.ndarray, " _"]], samples: int, what: str) -
         row[: len(kept)] = np.clip(np.round(kept * FULL), -FULL, FULL).astype(np.int16)
     longer = sum(len(wave) > samples for wave in waves)
     if longer:
-        log.info("%s: of %d recordings longer than %d samples the middle is kept", what, longer, samples)
+        say(f"of {longer} recordings longer than {samples} samples the middle is kept")
     return rows

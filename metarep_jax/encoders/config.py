@@ -56,13 +56,13 @@ class EncoderConfig:
     patch_stride: int | None = None
     """patches: pixels from one patch to the next; default: half a patch."""
     vocabulary: int = 8192
-    """transformer: token ids are below it; at least data.text.vocabulary."""
+    """transformer: token ids are below it; at least data.text.vocabulary. A run takes as many as its tokenizer has."""
     strides: tuple[int, ...] = (5, 4, 2, 2, 2)
     """waveform: of each convolution; their product is the number of samples from one frame to the next."""
     context: int = 128
     """waveform, patches: units of the GRU."""
     rate: int = 8000
-    """log_mel: samples a second of the recordings."""
+    """Of audio: samples a second of the recordings, which log_mel must know. A run takes that of its data."""
 
     def __post_init__(self):
         if self.name not in ENCODERS:

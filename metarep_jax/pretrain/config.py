@@ -128,7 +128,7 @@ class ObjectiveConfig:
     """cpc: frames that the right one is told apart from: within its sequence, across sequences, or all."""
     neighbours: int = 0
     """Mutual nearest neighbours, of this many, serve as partners too; 0: only views of the same image. For every
-    objective of two views."""
+    objective of two views but supcon, whose partners have the label of the image."""
     neighbours_after: int = 0
     """Step from which neighbours serve; they are found anew every train.refresh_every steps."""
 
@@ -163,7 +163,8 @@ def make_objective(
       total_steps: of the training, for schedules that end with it.
 
     Raises:
-      ValueError: for an unknown name, a path that does not import, or a factory that returns something else.
+      ValueError: for an unknown name, a path that does not import, a factory that returns something else, or neighbours
+        for an objective that has no place for them.
     """
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "name"}
     given |= {"augment": augment, "axis_name": axis_name, "total_steps": total_steps}
@@ -173,7 +174,17 @@ def make_objective(
         raise ValueError(
             f"{config.name} needs views of images, and these inputs have none; take masked_lm for text, cpc for audio"
         )
+    if config.neighbours and not takes_partners(config):
+        raise ValueError(
+            f"neighbours serve as the other view of an image, and {config.name} has none or takes labels for it; leave "
+            "neighbours at 0, or take an objective of two views"
+        )
     objective = call_with(factory, encoder, wanted=Objective, **given)
     if config.neighbours:
         return with_neighbours(objective, neighbours=config.neighbours, after=config.neighbours_after)
     return objective
+
+
+def takes_partners(config: ObjectiveConfig) -> bool:
+    """Whether another image may stand for an image's second view: in objectives of two views without labels."""
+    return config.name != "supcon" and needs(named_factory(config.name, OBJECTIVES, "objective"), "augment")

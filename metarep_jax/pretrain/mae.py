@@ -70,7 +70,8 @@ def mae(
       An ``Objective``; its loss is the squared error, a mean over the pixels of the patches that were left out.
 
     Raises:
-      ValueError: for a ratio outside (0, 1) or one that leaves no patch out or none in, or an encoder without patches.
+      ValueError: for a ratio outside (0, 1) or one that leaves no patch out or none in, an encoder without patches, or
+        heads that do not divide the decoder's width.
 
     References:
       He et al. 2021, https://arxiv.org/abs/2111.06377, section 3; tables 1c and 1d for what has a default here.
@@ -80,6 +81,8 @@ def mae(
     check_positive("mae", decoder_width=decoder_width, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
     if not isinstance(encoder, VisionTransformer):
         raise ValueError(f"mae needs an encoder of image patches (vit), got {type(encoder).__name__}")
+    if decoder_width % decoder_heads:
+        raise ValueError(f"mae: decoder_heads must divide decoder_width, got {decoder_heads} and {decoder_width}")
     decoder = PatchDecoder(encoder.patch, decoder_width, decoder_depth, decoder_heads)
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:

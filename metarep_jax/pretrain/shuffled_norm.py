@@ -40,15 +40,20 @@ def apply_in_groups(
     """
     devices = device_count(axis_name)
     own, n = groups // devices, rows.shape[0]
-    if groups % devices or n % own:
-        raise ValueError(
-            f"shuffled batch norm in {groups} groups needs a number of devices that divides it and a batch that it "
-            f"divides; got {devices} devices and a global batch of {n * devices}"
-        )
+    check_groups(groups, n * devices, devices)
     parts = rows.reshape(own, n // own, *rows.shape[1:])
     outputs, states = jax.vmap(lambda part: net.apply(params, state, part))(parts)
     joined = {name: output.reshape(n, -1) for name, output in outputs.items()}
     return joined, jax.tree.map(lambda leaf: leaf.mean(0).astype(leaf.dtype), states)
+
+
+def check_groups(groups: int, batch: int, devices: int = 1) -> None:
+    """Raises ValueError when ``groups`` do not divide over the devices, or a global batch of so many rows over them."""
+    if groups % devices or batch % groups:
+        raise ValueError(
+            f"shuffled batch norm in {groups} groups needs a number of devices that divides it and a batch that it "
+            f"divides; got a global batch of {batch}" + (f" on {devices} devices" if devices > 1 else "")
+        )
 
 
 def shuffle(

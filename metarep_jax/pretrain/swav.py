@@ -53,7 +53,7 @@ def swav(
       ``embedding_std`` and ``effective_rank``. Prototypes have unit length after every update.
 
     Raises:
-      ValueError: for settings out of range.
+      ValueError: for settings out of range, and by ``init`` for more prototypes than the batch has images.
 
     References:
       Caron et al. 2020, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments,
@@ -65,6 +65,7 @@ def swav(
     net = chain(encoder=encoder, projector=Head((hidden, out), axis_name=axis_name))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
+        check_prototypes(prototypes, batch["inputs"].shape[0])
         net_key, prototype_key = jax.random.split(key)
         params, state = net.init(net_key, batch, encoder_params)
         return {**params, "prototypes": unit_rows(jax.random.normal(prototype_key, (prototypes, out)))}, state
@@ -85,6 +86,15 @@ def swav(
         return {**params, "prototypes": unit_rows(params["prototypes"])}, state
 
     return Objective(init, loss, encoder_features(encoder), after_update)
+
+
+def check_prototypes(prototypes: int, batch: int) -> None:
+    """Raises ValueError when a batch of so many images has less than one for each prototype."""
+    if prototypes > batch:
+        raise ValueError(
+            f"swav: every prototype gets an equal share of the {batch} images of a batch, less than one image for each "
+            f"of {prototypes} prototypes; take at most {batch} prototypes or a larger batch"
+        )
 
 
 def assign(scores: Float[Array, "n k"], epsilon: float, iterations: int, axis_name: str | None) -> Float[Array, "n k"]:

@@ -44,34 +44,43 @@ def test_samples_of_every_format_are_read_in_the_same_scale(samples, tolerance):
     np.testing.assert_allclose(wave, tone(50), atol=tolerance)
 
 
-def test_channels_are_averaged_and_it_is_said(caplog):
-    caplog.set_level(logging.INFO)
+def test_channels_are_averaged_and_it_is_said():
+    said = []
     stereo = read_wav(wav(np.stack([tone(50), 0 * tone(50)], axis=1)), "it")
-    found = mixed([(RATE, tone(50)), stereo], "here")
+    found = mixed([(RATE, tone(50)), stereo], said.append)
     np.testing.assert_allclose(found[1][1], tone(50) / 2, atol=1e-6)
     np.testing.assert_array_equal(found[0][1], tone(50))
-    assert "here: of 2 recordings 1 in stereo are mixed down to one channel" in caplog.text
+    assert said == ["of 2 recordings 1 in stereo are mixed down to one channel"]
 
 
-def test_another_rate_is_resampled_and_said(caplog):
-    caplog.set_level(logging.INFO)
-    same, resampled = at_rate([(RATE, tone(50)), (2000, tone(50, rate=2000))], RATE, "here")
+def test_another_rate_is_resampled_and_said():
+    said = []
+    same, resampled = at_rate([(RATE, tone(50)), (2000, tone(50, rate=2000))], RATE, said.append)
     inner = slice(40, -40)  # the filter rings at both ends
     np.testing.assert_allclose(resampled[inner], same[inner], atol=5e-3)
-    assert "here: of 2 recordings 1 at 2000 Hz are resampled to 800 Hz" in caplog.text
+    assert said == ["of 2 recordings 1 at 2000 Hz are resampled to 800 Hz"]
+
+
+def test_what_was_done_to_recordings_is_said_when_they_come_from_the_cache_too(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "one.wav").write_bytes(wav(np.stack([tone(50)] * 2, axis=1)))
+    for _ in range(2):
+        load_clips(tmp_path / "sounds", CONFIG, tmp_path / "cache")
+    assert caplog.text.count("of 1 recordings 1 in stereo are mixed down to one channel") == 2
 
 
 def test_frequencies_beyond_the_new_rate_are_filtered_out():
-    (wave,) = at_rate([(3200, tone(700, rate=3200))], RATE, "here")
+    (wave,) = at_rate([(3200, tone(700, rate=3200))], RATE, print)
     assert np.abs(wave[40:-40]).max() < 0.01
 
 
-def test_short_recordings_are_filled_up_and_of_long_ones_the_middle_is_kept(caplog):
-    caplog.set_level(logging.INFO)
-    rows = as_rows([np.full(3, -1.0, np.float32), np.linspace(0, 1, 9, dtype=np.float32)], 5, "here")
+def test_short_recordings_are_filled_up_and_of_long_ones_the_middle_is_kept():
+    said = []
+    rows = as_rows([np.full(3, -1.0, np.float32), np.linspace(0, 1, 9, dtype=np.float32)], 5, said.append)
     assert rows[0].tolist() == [-32767, -32767, -32767, PAD_SAMPLE, PAD_SAMPLE]
     np.testing.assert_allclose(rows[1] / 32767, np.linspace(0, 1, 9)[2:7], atol=1e-4)
-    assert "of 1 recordings longer than 5 samples the middle is kept" in caplog.text
+    assert said == ["of 1 recordings longer than 5 samples the middle is kept"]
 
 
 def test_folders_are_classes(tmp_path):

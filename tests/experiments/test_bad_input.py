@@ -115,6 +115,24 @@ def test_unknown_names_list_what_exists(capsys, tmp_path, images, name, flags, k
     assert known in message_of(capsys, tmp_path, name, *flags)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--pretrain.objective.name", "moco", "--pretrain.objective.queue", 20], "take a queue of 16 or 24"),
+        (["--pretrain.objective.name", "moco", "--pretrain.objective.groups", 3], "shuffled batch norm in 3 groups"),
+        (["--pretrain.objective.name", "swav"], "take at most 8 prototypes or a larger batch"),
+        (
+            ["--encoder.name", "vit", "--pretrain.objective.name", "mae", "--pretrain.objective.mask-ratio", 1.5],
+            "mask_ratio must lie between 0 and 1, got 1.5",
+        ),
+        (["--pretrain.objective.name", "vae", "--pretrain.objective.neighbours", 3], "leave neighbours at 0"),
+        (["--pretrain.objective.name", "supcon", "--pretrain.objective.neighbours", 3], "leave neighbours at 0"),
+    ],
+)
+def test_settings_that_do_not_fit_an_objective_are_refused(capsys, tmp_path, images, flags, message):
+    assert message in message_of(capsys, tmp_path, "pretrain", "--pretrain.train.batch-size", 8, *flags)
+
+
 def test_an_unknown_tfds_name_lists_what_exists(capsys, tmp_path, images):
     assert "mnist" in message_of(capsys, tmp_path, "pretrain", data="mnistt")
 

@@ -18,8 +18,8 @@ BATCH = {
     "label": jnp.arange(SIZE) % 5,
 }
 KEYS = Keys(jax.random.split(jax.random.key(2), SIZE), jax.random.key(3))
-all_devices = pytest.mark.parametrize(  # two tell what there is to tell; others compile as much again
-    "count", [n if n == 2 else pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 8)]
+all_devices = pytest.mark.parametrize(  # eight tell what there is to tell; others compile as much again
+    "count", [n if n == 8 else pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 8)]
 )
 
 

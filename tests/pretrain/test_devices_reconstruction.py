@@ -2,12 +2,14 @@
 
 from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from objective_checks import SIZE, all_devices, check_devices, encoder
 
 from metarep_jax.encoders.decoder import MLPDecoder
-from metarep_jax.encoders.sequences import ContextEncoder
+from metarep_jax.encoders.sequences import ContextEncoder, PatchFrames
 from metarep_jax.encoders.transformer import TextTransformer, VisionTransformer
 from metarep_jax.encoders.waveform import WaveformFrames
 from metarep_jax.pretrain.autoencoder import autoencoder
@@ -31,6 +33,12 @@ def wave_cpc(negatives, axis):
     return cpc(ContextEncoder(WaveformFrames(3, (2,)), context=3), ahead=(1, 2), negatives=negatives, axis_name=axis)
 
 
+def moved(keys, images):
+    """Views that depend on their key, by a rule that compiles fast."""
+    shift = jax.random.key_data(keys)[:, :1, None, None].astype(jnp.float32) / 2.0**32
+    return images + 0.3 * shift * images**2
+
+
 OBJECTIVES = {
     "autoencoder": (lambda axis: autoencoder(encoder(axis), noise=0.1, drop=0.2, decoder=DECODER), IMAGES),
     "vae": (
@@ -39,16 +47,27 @@ OBJECTIVES = {
     ),
     "mae": (
         lambda axis: mae(
-            VisionTransformer(patch=2, width=4, depth=1, heads=1), decoder_width=4, decoder_depth=1, decoder_heads=1
+            VisionTransformer(patch=2, width=4, depth=1, heads=1, readout="cls"),
+            decoder_width=4,
+            decoder_depth=1,
+            decoder_heads=1,
         ),
         IMAGES,
     ),
-    "rotation": (lambda axis: rotation(encoder(axis)), IMAGES),
+    "rotation": (lambda axis: rotation(encoder(axis), augment=moved), IMAGES),
     "masked_lm": (
         lambda axis: masked_lm(TextTransformer(30, width=4, depth=1, heads=1, longest=10), share=0.3, axis_name=axis),
         TOKENS,
     ),
     "cpc across": (partial(wave_cpc, "across"), WAVES),
+    "cpc of patches": (
+        lambda axis: cpc(
+            ContextEncoder(PatchFrames(encoder(axis, "layer"), patch=2, stride=1), context=3),
+            ahead=(3,),
+            axis_name=axis,
+        ),
+        IMAGES,
+    ),
 }
 
 

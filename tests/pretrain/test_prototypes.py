@@ -17,7 +17,7 @@ MULTI_CROP = {"local_augment": noisy, "local_crops": 2}
 
 
 @all_devices
-@pytest.mark.parametrize("make", [partial(swav, **MULTI_CROP), dino])
+@pytest.mark.parametrize("make", [partial(swav, **MULTI_CROP), partial(dino, **MULTI_CROP)])
 def test_any_number_of_devices_computes_the_same_update(make, count):
     check_devices(lambda axis: make(encoder(axis), augment=noisy, axis_name=axis, **SMALL), count)
 

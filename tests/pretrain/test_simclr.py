@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from objective_checks import all_devices, check_devices, encoder, noisy
+from objective_checks import BATCH, all_devices, check_devices, encoder, noisy
 
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.pretrain import simclr, with_neighbours
@@ -27,6 +27,17 @@ KEYS = Keys(jax.random.split(jax.random.key(1), 6), jax.random.key(2))
 @all_devices
 def test_any_number_of_devices_computes_the_same_update(count):
     check_devices(lambda axis: simclr(encoder(axis), augment=noisy, axis_name=axis, hidden=6, out=4), count)
+
+
+@all_devices
+def test_partners_do_not_depend_on_the_devices_either(count):
+    partner = jax.random.normal(jax.random.key(6), BATCH["inputs"].shape)
+
+    def make(axis):
+        objective = simclr(encoder(axis), augment=noisy, axis_name=axis, hidden=6, out=4)
+        return with_neighbours(objective, neighbours=2)
+
+    check_devices(make, count, {**BATCH, "partner": partner})
 
 
 def test_the_same_keys_give_the_same_loss_and_others_another(batch):
