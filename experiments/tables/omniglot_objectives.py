@@ -25,7 +25,8 @@ ROUND_STEPS: dict[Budget, int] = {"trial": 4, "short": 1000, "full": 10_000}
 ROUNDS = 4  # of the best row
 AVERAGED = 32  # views that the best row's features are averaged over at test
 CONV4 = EncoderConfig(name="conv4", width=64)
-TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4)
+# Pixels with mean 0 and deviation 1: as they are, patches say less to the first block than their places do.
+TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4, mean=0.08, std=0.24)
 PATCHES = EncoderConfig(name="patches", width=64, patch=8, readout="moments")
 MOMENTUM: dict[Budget, float] = {"trial": 0.95, "short": 0.95, "full": 0.99}  # of teachers, where it starts
 # First steps, in which prototypes stay: an epoch, or as large a share.
@@ -63,11 +64,12 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         rate: float = 4e-3,
         decay: float = 1e-4,
         length: float = 1.0,
+        batch: int = BATCH,
         **settings: Any,
     ) -> Recipe:
         stage = stage_one(ObjectiveConfig(name=name, **settings), budget, rate, decay)
         if budget == "short":
-            stage = dataclasses.replace(stage, train=fit_of(round(length * STEPS[budget]), BATCH))
+            stage = dataclasses.replace(stage, train=fit_of(round(length * STEPS[budget]), batch))
         return Recipe(note, encoder, stage, ms=ms)
 
     no_views = "no views"
@@ -81,11 +83,14 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         "vae": objective("vae", f"{no_views}; Bernoulli pixels", ms=220.0, length=0.4),
         "mae": objective(
             "mae",
-            f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels",
+            f"{no_views}; Transformer, 4 blocks of width 128, patches of 4 pixels, 60% left out",
             TRANSFORMER,
-            ms=580.0,
-            rate=1e-3,
+            ms=150.0,
+            rate=2e-3,
             decay=0.05,
+            length=2.4,
+            batch=64,
+            mask_ratio=0.6,
             normalise=False,
         ),
         "cpc": objective(
