@@ -132,6 +132,11 @@ class Run:
         """Whether the data are images, of which there are views; not text or audio."""
         return self.splits.train.inputs.ndim == 4
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether there are test classes to tell apart; running text is of a single one."""
+        return self.splits.test.count.shape[0] > 1
+
     def key(self, purpose: int) -> Any:
         """A key for one purpose, derived from the run's seed."""
         return jax.random.fold_in(jax.random.key(self.config.seed), purpose)

@@ -228,9 +228,9 @@ BASELINES = {
 def probe_cells(run: Run, model: Model) -> dict[str, Any]:
     """A linear probe and nearest neighbours on the test classes, a quarter of each class's images held out, always the
     same; nothing of a single class."""
-    pool = run.splits.test
-    if pool.count.shape[0] < 2:
+    if not run.has_classes:
         return {}
+    pool = run.splits.test
     features = compute_features(model.embed, pool.inputs)
     train, test = split_examples(pool, jax.random.key(0))
     split = (features[train], pool.label[train], features[test], pool.label[test])
@@ -298,7 +298,7 @@ def work(run: Run) -> None:
     finish(
         run,
         {row: columns for row, columns in cells.items() if columns},
-        figure_paths=[embedding_figure(run, models[0]), *objective_figures(run)],
+        figure_paths=[*([embedding_figure(run, models[0])] if run.has_classes else []), *objective_figures(run)],
         notes=notes if len(models) > 1 else [],
     )
 

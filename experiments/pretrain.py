@@ -165,7 +165,7 @@ def work(run: Run) -> None:
     paths = [
         *([views_figure(run, settings.augment)] if run.has_images else []),
         curves_figure(run, {"pretrain": run.folder}),
-        embedding_figure(run, model),
+        *([embedding_figure(run, model)] if run.has_classes else []),
         *objective_figures(run),
     ]
     finish(run, cells, figure_paths=paths)

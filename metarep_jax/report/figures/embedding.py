@@ -32,7 +32,7 @@ def save_embedding_map(
     present = np.unique(labels)
     with drawing(path, 7.2, 5.4) as figure:
         axes = figure.subplots()
-        axes.set_title(f"{len(labels)} images of {len(present)} classes, by their features ({how})")
+        axes.set_title(f"{len(labels)} examples of {len(present)} classes, by their features ({how})")
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(visible=True, color=FAINT)
