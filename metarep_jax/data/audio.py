@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from metarep_jax.data.source import Source
 from metarep_jax.data.wav import as_rows, at_rate, mixed, read_wav
 
 log = logging.getLogger(__name__)
+TFDS = "tfds-audio:"  # and the name of the data set
 VERSION = 2  # of how recordings are read: another number makes caches anew
 
 
@@ -61,7 +62,7 @@ class Digits(NamedTuple):
 
 def is_audio(name: str) -> bool:
     """Whether ``data.name`` names recordings."""
-    return name in ("audio", "fsdd", "synthetic-speech")
+    return name in ("audio", "fsdd", "synthetic-speech") or name.startswith(TFDS)
 
 
 def load_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Source:
@@ -70,6 +71,10 @@ def load_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir:
         return load_audio_folder(data_dir, config, cache_dir)
     if name == "fsdd":
         return fsdd_source(load_fsdd(data_dir, config, cache_dir), config.label)
+    if name.startswith(TFDS):
+        from metarep_jax.data.tfds_audio import load_tfds_audio
+
+        return load_tfds_audio(name.removeprefix(TFDS), data_dir, config, cache_dir)
     from metarep_jax.data.synthetic_speech import load_synthetic_speech
 
     return load_synthetic_speech(config.rate, config.samples, cache_dir)
@@ -148,21 +153,26 @@ def load_clips(root: Path, config: AudioConfig, cache_dir: Path) -> Clips:
             raise ValueError(f"{root} holds no WAV files")
         found = [read_wav(content, f"{root}/{name}") for name, content in files.items()]
         rows, said = rows_of(found, config)
-        return {"rows": rows, "names": np.array([*files]), "said": np.array(said)}
+        return {"rows": rows, "names": np.array([*files]), "said": np.array(said, np.str_)}
 
     arrays = cached(cache_dir, "audio", key, read)
-    for sentence in arrays["said"]:
-        log.info("%s: %s", root, sentence)
+    tell(str(root), arrays["said"])
     return Clips(arrays["rows"], tuple(arrays["names"].tolist()))
 
 
 def rows_of(
     found: Sequence[tuple[int, Float[np.ndarray, "..."]]], config: AudioConfig
 ) -> tuple[Int16[np.ndarray, "n samples"], list[str]]:
-    """Recordings, each with its rate, as rows, and sentences for the user of what was done to them."""
+    """Recordings, each with its rate, as rows, and sentences for ``tell`` of what was done to them."""
     said: list[str] = []
     waves = at_rate(mixed(found, said.append), config.rate, said.append)
     return as_rows(waves, config.samples, said.append), said
+
+
+def tell(what: str, said: Iterable[str]) -> None:
+    """Tells the user what was done to recordings; the sentences are kept with the rows."""
+    for sentence in said:
+        log.info("%s: %s", what, sentence)
 
 
 def _wav_files(root: Path) -> list[Path]:

@@ -30,7 +30,7 @@ class DataConfig:
     """Images: glyphs (needs no files), omniglot, folder (one folder a class), or the name of a TFDS data set (tfds:NAME
     if it is also one of these). Text: docstrings (needs no files), banking77, clinc150, tfds-text:NAME, text (.txt
     files), wikitext2, brown, or several of the last three joined by +. Audio: synthetic-speech (needs no files), fsdd,
-    audio (WAV, one folder a class)."""
+    audio (WAV, one folder a class), tfds-audio:NAME."""
     protocol: str | None = None
     """The class split and the test episodes; default: the data's own. An unknown name lists those that fit."""
     data_dir: Path | None = None

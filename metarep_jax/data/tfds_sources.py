@@ -84,12 +84,9 @@ class _Rows(Sequence):
 def find_builder(name: str, data_dir: Path | None, cache_dir: Path) -> Any:
     """A builder of the data set, prepared as array_record."""
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import constants
 
-    given = [] if data_dir is None else [data_dir, data_dir / "tfds"]
-    places = [place for place in (*given, Path(constants.DATA_DIR)) if place.is_dir()]
-    in_other_format = []
-    for place in (*places, cache_dir / "tfds"):
+    places, in_other_format = tfds_places(data_dir, cache_dir), []
+    for place in places:
         builder = _builder(name, place)
         if builder is None or not builder.is_prepared():
             continue
@@ -102,19 +99,23 @@ def find_builder(name: str, data_dir: Path | None, cache_dir: Path) -> Any:
         near = difflib.get_close_matches(name.partition("/")[0], [*known, "glyphs", "omniglot", "folder"], 5, 0.5)
         raise ValueError(
             f"unknown data set {name!r}{'; near it: ' + ', '.join(near) if near else ''}. There are glyphs, omniglot, "
-            f"folder, of TFDS {', '.join(known)}, and what is prepared in {', '.join(map(str, places)) or 'data_dir'}"
+            f"folder, of TFDS {', '.join(known)}, and what is prepared in {', '.join(map(str, places))}"
         )
     if in_other_format:
         raise ValueError(
             f"the TFDS data set {name!r} is prepared in {', '.join(in_other_format)}, which cannot be read without "
-            "TensorFlow; " + _how(name)
+            "TensorFlow; " + how_to_prepare(name)
         )
     try:
         prepare(builder)
     except ImportError as error:
-        raise ValueError(f"the TFDS data set {name!r} cannot be prepared here ({error}); {_how(name)}") from error
+        raise ValueError(
+            f"the TFDS data set {name!r} cannot be prepared here ({error}); {how_to_prepare(name)}"
+        ) from error
     except Exception as error:  # a download that failed, files that are missing: TFDS has no common class for them
-        raise ValueError(f"the TFDS data set {name!r} could not be prepared: {error}; {_how(name)}") from error
+        raise ValueError(
+            f"the TFDS data set {name!r} could not be prepared: {error}; {how_to_prepare(name)}"
+        ) from error
     return builder
 
 
@@ -165,6 +166,14 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def tfds_places(data_dir: Path | None, cache_dir: Path) -> list[Path]:
+    """The folders in which prepared data sets are looked for, the first before the others."""
+    from tensorflow_datasets.core import constants
+
+    given = [] if data_dir is None else [data_dir, data_dir / "tfds"]
+    return [*(place for place in (*given, Path(constants.DATA_DIR)) if place.is_dir()), cache_dir / "tfds"]
+
+
 def _builder(name: str, place: Path) -> Any:
     import tensorflow_datasets as tfds
 
@@ -173,9 +182,15 @@ def _builder(name: str, place: Path) -> Any:
             return tfds.builder(name, data_dir=place, file_format="array_record")
     except (tfds.core.DatasetNotFoundError, FileNotFoundError):
         return None
+    except ImportError as error:  # features that need TensorFlow to be named, such as those of recordings
+        raise ValueError(
+            f"the TFDS data set {name!r} has features that cannot be read without TensorFlow ({error}); if they are "
+            f"recordings, take data.name tfds-audio:{name}"
+        ) from error
 
 
-def _how(name: str) -> str:
+def how_to_prepare(name: str) -> str:
+    """What a user can do about a data set that is not prepared as it is wanted."""
     return (
         "prepare it where TensorFlow is installed, by tfds.builder("
         f"{name!r}, data_dir=DIR, file_format='array_record').download_and_prepare(), and give --data.data-dir DIR"

@@ -1,7 +1,4 @@
-"""Sentences with classes out of any TFDS data set that has them, without TensorFlow.
-
-Recordings are not read from TFDS: its audio features cannot even be named without TensorFlow. Take WAV files.
-"""
+"""Sentences with classes out of any TFDS data set that has them, without TensorFlow."""
 
 from pathlib import Path
 from typing import Any

@@ -1,0 +1,151 @@
+"""Recordings with classes out of any TFDS data set that has them, prepared as array_record, without TensorFlow.
+
+TFDS's own audio feature cannot even be named without TensorFlow; here its files are read by what ``features.json``
+beside them says.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from metarep_jax.data.audio import VERSION, AudioConfig, rows_of, tell
+from metarep_jax.data.cache import cached, digest, file_facts
+from metarep_jax.data.source import Source, from_arrays
+from metarep_jax.data.tfds_sources import how_to_prepare, tfds_places
+from metarep_jax.data.wav import read_wav
+
+DEPTHS = (16, 24, 32)  # bits of a sample
+
+
+class Layout(NamedTuple):
+    """Where a prepared data set keeps what is wanted of it."""
+
+    audio: str  # the feature's name
+    label: str
+    rate: int  # samples a second
+    channels: int
+    encoded: str  # how each recording's bytes are encoded, such as "wav"; "": its samples are kept as numbers
+    names: tuple[str, ...]  # of the classes
+
+
+def load_tfds_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Source:
+    """The recordings and classes of all labelled splits together, read once and then from ``cache_dir``.
+
+    Args:
+      name: of the data set, with its configuration and version where they matter: NAME, NAME/CONFIG, NAME:VERSION.
+      data_dir: where it is prepared, itself or in ``tfds``; TFDS's own folder is looked in too.
+      config: how recordings become rows.
+      cache_dir: of prepared arrays.
+
+    Raises:
+      ValueError: for a data set that is not prepared as array_record (says how to), one without recordings and labels,
+        or recordings that cannot be read here.
+    """
+    folder = find_folder(name, data_dir, cache_dir)
+    layout = layout_of(folder, name)
+    files = sorted(folder.glob("*.array_record*"))
+    key = digest([VERSION, name, config.rate, config.samples, *layout, *map(file_facts, files)])
+
+    def read() -> dict[str, np.ndarray]:
+        waves, label = [], []
+        for place, example in enumerate(examples(files)):
+            if (number := int(example[layout.label].int64_list.value[0])) >= 0:  # -1 marks rows without a label
+                waves.append(wave_of(example[layout.audio], layout, f"example {place} of {name}"))
+                label.append(number)
+        rows, said = rows_of(in_one_scale(waves), config)
+        names = {"names": np.array(layout.names), "group": np.array([""] * len(layout.names))}
+        return {"images": rows, "label": np.array(label, np.int32), **names, "said": np.array(said, np.str_)}
+
+    arrays = cached(cache_dir, "tfds-audio", key, read)
+    tell(f"TFDS data set {name}", arrays.pop("said"))
+    return from_arrays(arrays)
+
+
+def find_folder(name: str, data_dir: Path | None, cache_dir: Path) -> Path:
+    """The folder of the data set's newest version, or of the one that ``name`` asks for."""
+    path, _, version = name.partition(":")
+    places = tfds_places(data_dir, cache_dir)
+    for place in places:
+        found = [file.parent for depth in ("*", "*/*") for file in (place / path).glob(f"{depth}/features.json")]
+        fitting = [each for each in found if version in ("", each.name)]
+        if fitting:
+            return max(fitting, key=lambda each: ([int(n) if n.isdigit() else -1 for n in each.name.split(".")], each))
+    looked = ", ".join(map(str, places))
+    raise ValueError(f"the TFDS data set {name!r} is not prepared in {looked}; {how_to_prepare(name)}")
+
+
+def layout_of(folder: Path, name: str) -> Layout:
+    """The first recording and the class label among a prepared data set's features."""
+    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    if info.get("fileFormat") != "array_record":
+        form = info.get("fileFormat") or "tfrecord"
+        raise ValueError(
+            f"the TFDS data set {name!r} is prepared in {folder} ({form}), which cannot be read without TensorFlow; "
+            + how_to_prepare(name)
+        )
+    features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+    features = features.get("featuresDict", {}).get("features", {})
+    recordings = [key for key, feature in features.items() if "audio" in feature]
+    labels = [key for key, feature in features.items() if "classLabel" in feature]
+    if not recordings or not labels:
+        listed = ", ".join(f"{key}: {value['pythonClassName'].split('.')[-1]}" for key, value in features.items())
+        raise ValueError(
+            f"the TFDS data set {name!r} has no pair of a recording and a class label; its features are {listed}"
+        )
+    audio, label = features[recordings[0]]["audio"], labels[0]
+    rate, encoded = int(audio.get("sampleRate", 0)), audio.get("fileFormat", "") if audio.get("lazyDecode") else ""
+    if not rate:
+        raise ValueError(f"the TFDS data set {name!r} does not say at which rate its recordings are sampled")
+    if encoded not in ("", "wav") or audio.get("encoding", "NONE").lower() != "none":
+        raise ValueError(
+            f"the TFDS data set {name!r} keeps its recordings as {encoded or 'compressed'} files; wanted: wav"
+        )
+    sizes = [int(size) for size in audio.get("shape", {}).get("dimensions", [])]
+    return Layout(
+        recordings[0], label, rate, sizes[1] if len(sizes) > 1 else 1, encoded, class_names(folder, label, features)
+    )
+
+
+def class_names(folder: Path, label: str, features: Any) -> tuple[str, ...]:
+    """The classes' names, which TFDS keeps in a file of their own; their numbers where it does not."""
+    file = folder / f"{label}.labels.txt"
+    if file.is_file():
+        return tuple(file.read_text(encoding="utf-8").splitlines())
+    return tuple(map(str, range(int(features[label]["classLabel"]["numClasses"]))))
+
+
+def examples(files: list[Path]) -> Iterator[Any]:
+    """Every record's features by name, as TFDS's own form of ``tf.train.Example`` has them."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example: Any = tf_example_pb2  # its classes are made when it is imported
+    with ArrayRecordDataSource([str(file) for file in files]) as source:
+        for row in range(len(source)):
+            yield example.Example.FromString(source[row]).features.feature
+
+
+def wave_of(feature: Any, layout: Layout, what: str) -> tuple[int, np.ndarray]:
+    """Samples a second and samples [n], or [n, channels]; integers are not scaled yet."""
+    if layout.encoded:
+        return read_wav(feature.bytes_list.value[0], what)
+    samples = (
+        np.array(feature.int64_list.value)
+        if feature.HasField("int64_list")
+        else np.array(feature.float_list.value, np.float32)
+    )
+    if not samples.size or not np.isfinite(samples).all():
+        raise ValueError(f"{what} holds {'NaN or infinite' if samples.size else 'no'} samples")
+    return layout.rate, samples if layout.channels == 1 else samples.reshape(-1, layout.channels)
+
+
+def in_one_scale(waves: list[tuple[int, np.ndarray]]) -> list[tuple[int, Float[np.ndarray, "..."]]]:
+    """Integers as floats in [−1, 1): of the fewest bits, 16, 24 or 32, that hold all of them; floats as they are."""
+    largest = max((int(np.abs(wave).max()) for _, wave in waves if wave.dtype.kind == "i"), default=0)
+    bits = next((depth for depth in DEPTHS if largest <= 2 ** (depth - 1)), DEPTHS[-1])
+    scale = np.float32(2.0 ** (1 - bits))
+    return [(rate, wave.astype(np.float32) * scale if wave.dtype.kind == "i" else wave) for rate, wave in waves]
