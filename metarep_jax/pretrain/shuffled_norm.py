@@ -42,9 +42,15 @@ def apply_in_groups(
     own, n = groups // devices, rows.shape[0]
     check_groups(groups, n * devices, devices)
     parts = rows.reshape(own, n // own, *rows.shape[1:])
-    outputs, states = jax.vmap(lambda part: net.apply(params, state, part))(parts)
+    # One group after the other on a CPU, whose cache a group fits in and all of them do not.
+    each = jax.lax.map if jax.default_backend() == "cpu" else _at_once
+    outputs, states = each(lambda part: net.apply(params, state, part), parts)
     joined = {name: output.reshape(n, -1) for name, output in outputs.items()}
     return joined, jax.tree.map(lambda leaf: leaf.mean(0).astype(leaf.dtype), states)
+
+
+def _at_once(function: Callable[[Array], Any], parts: Array) -> Any:
+    return jax.vmap(function)(parts)
 
 
 def check_groups(groups: int, batch: int, devices: int = 1) -> None:
