@@ -43,6 +43,7 @@ from metarep_jax.train import (
     open_run,
     use_cpu_devices,
 )
+from metarep_jax.train.step import roots_of
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
 UPDATES = 3
@@ -66,6 +67,8 @@ class NavigationConfig:
     """Episodes that are collected in training for each update, and after it."""
     inner_lr: float = 0.5
     """MAML's first step size."""
+    least_std: float = 0.2
+    """The policies' smallest standard deviation of a step, in units of the longest one."""
     estimator: Estimator = "surrogate"
     """How MAML's meta-gradient sees the update: metarep_jax.metalearn.reinforce.policy_loss."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-2, schedule="cosine")
@@ -107,6 +110,7 @@ class Policy(NamedTuple):
 
 
 Judge = Callable[[Policy, int], np.ndarray]
+Rates = tuple[float, float]  # step sizes of the first and of later updates
 
 
 def learner_of(
@@ -115,7 +119,13 @@ def learner_of(
     """MAML's policy gradient; with 0 inner steps, a policy for all goals at once."""
     environment = navigation(reward=config.reward)
     return policy_gradient(
-        ENCODER, environment, inner_lr=rate, later_lr=later, inner_steps=inner_steps, estimator=config.estimator
+        ENCODER,
+        environment,
+        inner_lr=rate,
+        later_lr=later,
+        inner_steps=inner_steps,
+        estimator=config.estimator,
+        least_std=config.least_std,
     )
 
 
@@ -137,9 +147,9 @@ def trained(config: NavigationConfig, name: str, inner_steps: int, seed: int, de
 
 
 def untrained(config: NavigationConfig, seed: int) -> tuple[Any, Any]:
-    """The random weights that every policy starts from."""
+    """The random weights that the trained policies of this seed start from."""
     task = task_of(NavigationParameters(jnp.zeros(2)), EpisodeSpec(way=1))
-    return jax.jit(learner_of(config, config.inner_lr).init)(jax.random.key(seed), task)
+    return jax.jit(learner_of(config, config.inner_lr).init)(roots_of((seed,)).init, task)
 
 
 def judge_on(config: NavigationConfig, stream: int, goals: int, devices: list) -> Judge:
@@ -160,33 +170,38 @@ def judge_on(config: NavigationConfig, stream: int, goals: int, devices: list) -
     return judge
 
 
-def best_policy(judge: Judge, policies: list[Policy], columns: slice, told: str) -> Policy:
-    """The one of the highest mean return after the updates of ``columns``; prints all, named by their step sizes."""
-    found = [float(judge(policy, 0)[:, columns].mean()) for policy in policies]
-    each = ", ".join(f"{policy.rate:g}, {policy.later:g}: {value:.1f}" for policy, value in zip(policies, found))
+def best_rates(judge: Judge, weights: list[Any], tried: list[Rates], columns: slice, told: str) -> Rates:
+    """Those of the highest return after the updates of ``columns``, a mean over the policies; prints all."""
+
+    def value(rates: Rates) -> float:
+        policies = [Policy(params, state, *rates) for params, state in weights]
+        return float(np.mean([judge(policy, k)[:, columns] for k, policy in enumerate(policies)]))
+
+    values = [value(rates) for rates in tried]
+    each = ", ".join(f"{first:g}, {later:g}: {value:.1f}" for (first, later), value in zip(tried, values))
     console.print(f"{told} by step sizes: {each}", highlight=False)
-    return policies[int(np.argmax(np.nan_to_num(found, nan=-np.inf)))]
+    return tried[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
 
 
-def step_sizes(config: NavigationConfig, judge: Judge, row: str, weights: tuple[Any, Any]) -> tuple[float, float]:
+def step_sizes(config: NavigationConfig, judge: Judge, row: str, weights: list[Any]) -> Rates:
     """Step sizes of the first update (MAML's is its training's) and of later ones, by returns on goals of their own."""
-    rate = config.inner_lr
+    first = config.inner_lr
     if row != "maml":
-        tried = [Policy(*weights, rate, 0.0) for rate in config.rates]
-        rate = best_policy(judge, tried, slice(1, 2), f"{row}: return after 1 update").rate
-    tried = [Policy(*weights, rate, later) for later in (0.0, *config.rates)]
-    return rate, best_policy(judge, tried, slice(2, None), f"{row}: mean return after 2 and 3 updates").later
+        tried = [(rate, 0.0) for rate in config.rates]
+        first, _ = best_rates(judge, weights, tried, slice(1, 2), f"{row}: return after 1 update")
+    tried = [(first, later) for later in (0.0, *config.rates)]
+    return best_rates(judge, weights, tried, slice(2, None), f"{row}: mean return after 2 and 3 updates")
 
 
 def policies_of(config: NavigationConfig, devices: list) -> dict[str, list[Policy]]:
-    """Policies of each row, one a seed. Step sizes are chosen by the first seed's policy."""
+    """Policies of each row, one a seed, all of a row with the step sizes that serve them best together."""
     judge = judge_on(config, CHOICE, CHOICE_GOALS, devices)
     weights: dict[str, list[Any]] = {"maml": [], "pretrained_on_all_goals": [], "random_weights": []}
     for seed in range(config.seed, config.seed + config.seeds):
         weights["maml"].append(trained(config, "maml", 1, seed, devices))
         weights["pretrained_on_all_goals"].append(trained(config, "pretrained", 0, seed, devices))
         weights["random_weights"].append(untrained(config, seed))
-    rates = {row: step_sizes(config, judge, row, found[0]) for row, found in weights.items()}
+    rates = {row: step_sizes(config, judge, row, found) for row, found in weights.items()}
     return {row: [Policy(params, state, *rates[row]) for params, state in found] for row, found in weights.items()}
 
 

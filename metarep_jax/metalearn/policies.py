@@ -25,11 +25,14 @@ class Gaussian(NamedTuple):
 
 
 class GaussianHead(nn.Module):
-    """Features -> ``Gaussian``: the mean is linear in them, the deviation a parameter that starts at 1."""
+    """Features -> ``Gaussian``: the mean is linear in them, the deviation a parameter that starts at 1 and counts for
+    ``least`` where it is smaller."""
 
     size: int
+    least: float
 
     @nn.compact
     def __call__(self, features: Float[Array, "n dim"]) -> Gaussian:
         mean = nn.Dense(self.size, kernel_init=nn.initializers.glorot_uniform())(features)
-        return Gaussian(mean, self.param("log_std", nn.initializers.zeros, (self.size,)))
+        log_std = self.param("log_std", nn.initializers.zeros, (self.size,))
+        return Gaussian(mean, jnp.maximum(log_std, jnp.log(self.least)))

@@ -30,6 +30,7 @@ def policy_gradient(
     discount: float = 0.99,
     standardise: bool = True,
     estimator: Estimator = "surrogate",
+    least_std: float = 1e-6,
     remat: bool = False,
     mixed: bool = False,
 ) -> MetaLearner:
@@ -61,18 +62,24 @@ def policy_gradient(
       discount: of later rewards in what an action is credited with.
       standardise: whether advantages are brought to mean 0 and deviation 1 in each task and update.
       estimator: see ``reinforce.policy_loss``.
+      least_std: of actions, in units of the environment's limit; the original has 1e-6. Gradients grow as its inverse,
+        so that updates which follow one another may narrow the policy until one of them throws it far away.
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head"}``. Its task has the fast weights, and in ``support_return``
       the mean return before each inner step; ``predict`` gives ``trajectories`` and their ``return`` [n].
 
     Raises:
-      ValueError: by ``init``, for tasks that are not parameters of ``environment``.
+      ValueError: for a ``least_std`` that is not positive, and by ``init`` for tasks that are not parameters of
+        ``environment``.
 
     References:
       Finn et al. 2017, https://arxiv.org/abs/1703.03400, algorithm 3, section 5.3 and appendix A.2.
     """
-    net = network(encoder, environment.action_size, "mean", GaussianHead(environment.action_size), "policy gradient")
+    if least_std <= 0:
+        raise ValueError(f"policy_gradient: least_std must be positive, got {least_std}")
+    head = GaussianHead(environment.action_size, least_std)
+    net = network(encoder, environment.action_size, "mean", head, "policy gradient")
     rates = inner_lr, inner_lr / 2 if later_lr is None else later_lr
 
     def init(key: Key[Array, ""], episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:

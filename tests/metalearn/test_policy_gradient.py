@@ -12,7 +12,7 @@ from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate.returns import returns_by_updates
 from metarep_jax.metalearn.base import meta_gradient
-from metarep_jax.metalearn.policies import Gaussian
+from metarep_jax.metalearn.policies import Gaussian, GaussianHead
 from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.metalearn.reinforce import credit, linear_baseline, policy_loss, returns_to_go
 from metarep_jax.types import Context, Episode, EpisodeSpec, Examples, Keys
@@ -208,6 +208,18 @@ def test_densities_are_those_of_the_normal_distribution():
     policy = Gaussian(jnp.array([[0.5, -1.0]]), jnp.log(jnp.array([0.5, 2.0])))
     wanted = -0.5 * (4 + 0.25) - np.log(0.5 * 2.0) - np.log(2 * np.pi)
     np.testing.assert_allclose(policy.log_prob(jnp.array([[1.5, 0.0]])), [wanted], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("log_std", "counts", "slope"), [(np.log(0.1), 0.4, 0.0), (np.log(0.7), 0.7, 1.0)])
+def test_a_deviation_below_the_least_counts_for_the_least_and_has_no_gradient(log_std, counts, slope):
+    def std(value):
+        variables = {"params": {"log_std": value[None], "Dense_0": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}}}
+        return GaussianHead(1, 0.4).apply(variables, jnp.ones((3, 2))).log_std[0]
+
+    value, gradient = jax.value_and_grad(std)(jnp.float32(log_std))
+    assert (float(jnp.exp(value)), float(gradient)) == (pytest.approx(counts), slope)
+    with pytest.raises(ValueError, match="least_std must be positive, got 0"):
+        learner(least_std=0.0)
 
 
 def test_returns_rise_update_by_update_as_gradient_descent_has_it():
