@@ -294,10 +294,16 @@ def work(run: Run) -> None:
     if own is not None:
         judge_objective(run, run.folder, models[0].spec.encoder, own)
         cells = joined(cells, held_out_cells(run.folder))
+    cells = {row: columns for row, columns in cells.items() if columns}
+    if not cells:
+        raise ValueError(
+            f"there is nothing to judge: the test rows of {run.config.data.name} are of one class, and {folders[0]} "
+            "holds no objective that could be judged by itself"
+        )
     notes = [f"means over {len(models)} models; figures and rows of the objective are the first's"]
     finish(
         run,
-        {row: columns for row, columns in cells.items() if columns},
+        cells,
         figure_paths=[*([embedding_figure(run, models[0])] if run.has_classes else []), *objective_figures(run)],
         notes=notes if len(models) > 1 else [],
     )
