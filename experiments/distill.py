@@ -19,6 +19,7 @@ from experiments.common import (
     LearnerFlag,
     Run,
     finish,
+    fitted_encoder,
     loaded,
     parse,
     run_experiment,
@@ -94,7 +95,8 @@ def few_shot_student(run: Run, settings: DistillSettings, teacher: Model, folder
     pool, way = run.splits.train, settings.episode.way
     if teacher.fixed_way and teacher.spec.way != way:
         raise ValueError(f"the teacher adapts to {teacher.spec.way} classes, the episode has {way}; make them equal")
-    encoder = make_encoder(settings.student, dtype=compute_dtype(run.config.precision))
+    student_config = fitted_encoder(settings.student, run.splits)
+    encoder = make_encoder(student_config, dtype=compute_dtype(run.config.precision))
     student = make_learner(settings.learner, encoder, way=way)
     spec = training_episode(run, settings.episode, student)
     images = settings.train.batch_size * spec.way * (spec.shot + spec.query)
@@ -102,10 +104,11 @@ def few_shot_student(run: Run, settings: DistillSettings, teacher: Model, folder
     if settings.epochs:
         epochs = with_epochs(dataclasses.replace(train, batch_size=images), settings.epochs, pool.label.shape[0])
         train = dataclasses.replace(train, steps=epochs.steps)
-    card = ModelSpec("learner", settings.student, settings.learner, teacher.spec.shape, way=way)
+    card = ModelSpec("learner", student_config, settings.learner, teacher.spec.shape, way=way, tokenizer=run.tokenizer)
+    feed = episode_feed(pool, spec, train.batch_size)
     fitted = fit(
         distil_few_shot(student, teacher.learner(way), teacher.params, teacher.learner_state, make_loss(settings.loss)),
-        augmented_feed(episode_feed(pool, spec, train.batch_size), make_augment(settings.augment)),
+        augmented_feed(feed, make_augment(settings.augment)) if run.has_images else feed,
         optimiser=settings.optimiser,
         config=train,
         seed=run.config.seed,

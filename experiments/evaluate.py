@@ -91,12 +91,14 @@ class EvaluateSettings:
         ]
 
     def columns(self, protocol: Protocol, pool: Pool) -> list[EpisodeSpec]:
-        """``specs``; where there are too few classes for any, those of all classes; of a single class, none."""
+        """``specs``; where there are too few classes for any, those of all classes, of the shots that leave a query; of
+        a single class, none."""
         classes = pool.count.shape[0]
+        if classes < 2:
+            return []
         found = self.specs(protocol, pool)
-        if found or classes < 2:
-            return found
-        return dataclasses.replace(self, ways=(classes,)).specs(protocol, pool)
+        shots = tuple(shot for shot in self.shots if shot < int(np.asarray(pool.count).min()))
+        return found or (dataclasses.replace(self, ways=(classes,), shots=shots).specs(protocol, pool) if shots else [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +243,7 @@ def probe_cells(run: Run, model: Model) -> dict[str, Any]:
     }
 
 
-def judged(run: Run, model: Model) -> results.Cells:
+def cells_of_model(run: Run, model: Model) -> results.Cells:
     """All rows of one model.
 
     Raises:
@@ -289,21 +291,22 @@ def joined(first: results.Cells, second: results.Cells) -> results.Cells:
 def work(run: Run) -> None:
     folders = run.config.model
     models = [loaded(run, folder) for folder in folders]
-    cells = over_models([judged(run, model) for model in models])
-    own = kept_objective(folders[0])
-    if own is not None:
-        judge_objective(run, run.folder, models[0].spec.encoder, own)
-        cells = joined(cells, held_out_cells(run.folder))
-    cells = {row: columns for row, columns in cells.items() if columns}
-    if not cells:
+    if others := [str(folder) for folder, model in zip(folders, models) if model.spec != models[0].spec]:
+        raise ValueError(f"a mean is over models of one kind; {', '.join(others)} differ from {folders[0]}")
+    objective = kept_objective(folders[0])
+    if objective is None and not run.has_classes:
         raise ValueError(
             f"there is nothing to judge: the test rows of {run.config.data.name} are of one class, and {folders[0]} "
-            "holds no objective that could be judged by itself"
+            "holds no objective that could be judged by itself (only a run of experiments.pretrain keeps one)"
         )
+    cells = over_models([cells_of_model(run, model) for model in models])
+    if objective is not None:
+        judge_objective(run, run.folder, models[0].spec.encoder, objective)
+        cells = joined(cells, held_out_cells(run.folder))
     notes = [f"means over {len(models)} models; figures and rows of the objective are the first's"]
     finish(
         run,
-        cells,
+        {row: columns for row, columns in cells.items() if columns},
         figure_paths=[*([embedding_figure(run, models[0])] if run.has_classes else []), *objective_figures(run)],
         notes=notes if len(models) > 1 else [],
     )

@@ -80,7 +80,7 @@ class NavigationConfig:
     """Step sizes that are tried: for the first update of the pretrained and the random policy, and for every policy's
     later ones, among them none."""
     goals: int = 100
-    """Goals of the test. Step sizes are chosen on 20 others."""
+    """Goals of the test. Step sizes are chosen on 20 others a seed."""
     test_trajectories: int = 40
     """Episodes for each update at test, as in the paper."""
     run_folder: Path = Path("runs/navigation")
@@ -96,8 +96,9 @@ class NavigationConfig:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.train.seeds != 1:
             raise ValueError(f"train.seeds must be 1, got {self.train.seeds}; set --seeds")
-        if self.inner_lr <= 0 or not self.rates or min(self.rates) <= 0:
-            raise ValueError(f"inner_lr and rates must be positive, got {self.inner_lr} and {self.rates}")
+        if min(self.inner_lr, self.least_std) <= 0 or not self.rates or min(self.rates) <= 0:
+            given = f"{self.inner_lr}, {self.least_std} and {self.rates}"
+            raise ValueError(f"inner_lr, least_std and rates must be positive, got {given}")
 
 
 class Policy(NamedTuple):

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import cattrs
 import jax
 import jax.numpy as jnp
+from cattrs import transform_error
+from jax.tree_util import DictKey
 
 from experiments.common import Run
 from experiments.generated import draw_generated, generated_figures
 from experiments.held_out import judge_held_out
 from experiments.masked_words import has_masked_words, keep_masked_words, masked_words_figure
+from metarep_jax.data import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
-from metarep_jax.factories import named_factory, needs
-from metarep_jax.pretrain import OBJECTIVES, ObjectiveConfig, make_objective
+from metarep_jax.pretrain import ObjectiveConfig, has_views, make_objective
 from metarep_jax.train import is_first
 from metarep_jax.train.metrics import replace_file
 from metarep_jax.train.trees import load_tree, save_tree
@@ -26,29 +28,43 @@ FOLDER = "objective"  # of a stage's folder: config.json and arrays
 
 
 class Trained(NamedTuple):
-    """An objective and what training made of it: the encoder's parameters and its own."""
+    """An objective as it was trained: what made it, and its parameters, those of the encoder among them."""
 
     config: ObjectiveConfig
+    augment: str  # preset of the views
+    total_steps: int
     params: Any
     state: Any
 
 
 def keep_objective(folder: Path, trained: Trained) -> None:
-    """Writes what ``kept_objective`` reads; done by the first of several processes."""
-    if has_views(trained.config) or not is_first():
+    """Writes what ``kept_objective`` reads; done by the first of several processes. Trees of anything but dicts are not
+    kept: reading would make dicts of them."""
+    arrays = {"params": trained.params, "state": trained.state}
+    dicts = all(isinstance(key, DictKey) for path, _ in jax.tree.leaves_with_path(arrays) for key in path)
+    if has_views(trained.config) or not is_first() or not dicts:
         return
-    save_tree(folder / FOLDER / "arrays", {"params": trained.params, "state": trained.state})
-    replace_file(folder / FOLDER / "config.json", json.dumps(cattrs.unstructure(trained.config), indent=2) + "\n")
+    save_tree(folder / FOLDER / "arrays", arrays)
+    config = {name: getattr(trained, name) for name in ("config", "augment", "total_steps")}
+    replace_file(folder / FOLDER / "config.json", json.dumps(cattrs.unstructure(config), indent=2) + "\n")
 
 
 def kept_objective(folder: Path) -> Trained | None:
-    """The objective that a finished stage 1 left in ``folder``; None where it left none."""
+    """The objective that a finished stage 1 left in ``folder``; None where it left none.
+
+    Raises:
+      ValueError: when it is damaged, or an objective of one's own cannot be loaded.
+    """
     file = Path(folder) / FOLDER / "config.json"
     if not file.is_file():
         return None
-    config = cattrs.structure(json.loads(file.read_text(encoding="utf-8")), ObjectiveConfig)
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        config = cattrs.structure(kept["config"], ObjectiveConfig)
+    except Exception as error:  # cattrs wraps what a config refuses, a wrong name among it
+        raise ValueError(f"the objective in {file} cannot be used: {'; '.join(transform_error(error))}") from error
     arrays = jax.tree.map(jnp.asarray, load_tree(file.parent / "arrays"))
-    return Trained(config, arrays["params"], arrays["state"])
+    return Trained(config, kept["augment"], kept["total_steps"], arrays["params"], arrays["state"])
 
 
 def judge_objective(run: Run, folder: Path, encoder_config: EncoderConfig, trained: Trained) -> None:
@@ -56,8 +72,9 @@ def judge_objective(run: Run, folder: Path, encoder_config: EncoderConfig, train
     beside the untrained objective's, reconstructions, interpolations and samples, guesses of hidden words."""
     if has_views(trained.config) or not is_first() or not run.splits.test.label.shape[0]:
         return
-    encoder = make_encoder(encoder_config)
-    judge_held_out(run, folder, trained.config, encoder, make_objective(trained.config, encoder), trained)
+    encoder, augment = make_encoder(encoder_config), make_augment(trained.augment) if run.has_images else None
+    objective = make_objective(trained.config, encoder, augment=augment, total_steps=trained.total_steps)
+    judge_held_out(run, folder, trained.config, encoder, objective, trained)
     keep_masked_words(run, folder, trained.config, encoder, trained)
     draw_generated(run, folder, trained.config, encoder, trained)
 
@@ -66,8 +83,3 @@ def objective_figures(run: Run) -> list[Path]:
     """The figures of an objective that was judged in the run's folder, if any."""
     words = [masked_words_figure(run)] if has_masked_words(run.folder) else []
     return [*words, *generated_figures(run.folder)]
-
-
-def has_views(config: ObjectiveConfig) -> bool:
-    """Whether the objective is one of two views of an image."""
-    return needs(named_factory(config.name, OBJECTIVES, "objective"), "augment")

@@ -97,9 +97,9 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         settings=training_settings(config),
         devices=run.devices_of(train),
     )
-    trained = Trained(settings.objective, fitted.params, fitted.state)
-    judge_objective(run, folder, config.encoder, trained)
+    trained = Trained(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
     keep_objective(folder, trained)
+    judge_objective(run, folder, config.encoder, trained)
     return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
 
 

@@ -5,6 +5,7 @@ beside them says.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from metarep_jax.data.source import Source, from_arrays
 from metarep_jax.data.tfds_sources import how_to_prepare, tfds_places
 from metarep_jax.data.wav import read_wav
 
+log = logging.getLogger(__name__)
 DEPTHS = (16, 24, 32)  # bits of a sample
 
 
@@ -28,7 +30,7 @@ class Layout(NamedTuple):
     label: str
     rate: int  # samples a second
     channels: int
-    encoded: str  # how each recording's bytes are encoded, such as "wav"; "": its samples are kept as numbers
+    as_files: bool  # whether each recording is kept as the bytes of a WAV file, not as samples
     names: tuple[str, ...]  # of the classes
 
 
@@ -66,48 +68,63 @@ def load_tfds_audio(name: str, data_dir: Path | None, config: AudioConfig, cache
 
 
 def find_folder(name: str, data_dir: Path | None, cache_dir: Path) -> Path:
-    """The folder of the data set's newest version, or of the one that ``name`` asks for."""
+    """The folder of the data set's newest version, or of the one that ``name`` asks for, in the first place that has it
+    as array_record."""
     path, _, version = name.partition(":")
-    places = tfds_places(data_dir, cache_dir)
+    places, in_other_format = tfds_places(data_dir, cache_dir), []
     for place in places:
         found = [file.parent for depth in ("*", "*/*") for file in (place / path).glob(f"{depth}/features.json")]
-        fitting = [each for each in found if version in ("", each.name)]
-        if fitting:
-            return max(fitting, key=lambda each: ([int(n) if n.isdigit() else -1 for n in each.name.split(".")], each))
-    looked = ", ".join(map(str, places))
-    raise ValueError(f"the TFDS data set {name!r} is not prepared in {looked}; {how_to_prepare(name)}")
+        for folder in sorted(found, key=by_version, reverse=True):
+            if version not in ("", folder.name):
+                continue
+            form = read_json(folder / "dataset_info.json").get("fileFormat") or "tfrecord"
+            if form == "array_record":
+                log.info("TFDS data set %s: read from %s", name, folder)
+                return folder
+            in_other_format.append(f"{folder} ({form})")
+    if in_other_format:
+        where = f"prepared in {', '.join(in_other_format)}, which cannot be read without TensorFlow"
+    else:
+        where = f"not prepared in {', '.join(map(str, places))}"
+    raise ValueError(f"the TFDS data set {name!r} is {where}; {how_to_prepare(name)}")
+
+
+def by_version(folder: Path) -> tuple[list[int], Path]:
+    """1.10.0 after 1.9.0."""
+    return [int(number) if number.isdigit() else -1 for number in folder.name.split(".")], folder
 
 
 def layout_of(folder: Path, name: str) -> Layout:
-    """The first recording and the class label among a prepared data set's features."""
-    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
-    if info.get("fileFormat") != "array_record":
-        form = info.get("fileFormat") or "tfrecord"
-        raise ValueError(
-            f"the TFDS data set {name!r} is prepared in {folder} ({form}), which cannot be read without TensorFlow; "
-            + how_to_prepare(name)
-        )
-    features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-    features = features.get("featuresDict", {}).get("features", {})
-    recordings = [key for key, feature in features.items() if "audio" in feature]
-    labels = [key for key, feature in features.items() if "classLabel" in feature]
+    """The supervised recording and class label among a prepared data set's features; else the first of each."""
+    pair = read_json(folder / "dataset_info.json").get("supervisedKeys", {}).get("tuple", {}).get("items", [])
+    supervised = [key.get("featureKey") for key in pair]
+    features = read_json(folder / "features.json").get("featuresDict", {}).get("features", {})
+    in_order = sorted(features, key=lambda key: key not in supervised)
+    recordings = [key for key in in_order if "audio" in features[key]]
+    labels = [key for key in in_order if "classLabel" in features[key]]
     if not recordings or not labels:
         listed = ", ".join(f"{key}: {value['pythonClassName'].split('.')[-1]}" for key, value in features.items())
         raise ValueError(
             f"the TFDS data set {name!r} has no pair of a recording and a class label; its features are {listed}"
         )
-    audio, label = features[recordings[0]]["audio"], labels[0]
-    rate, encoded = int(audio.get("sampleRate", 0)), audio.get("fileFormat", "") if audio.get("lazyDecode") else ""
+    recording, label = recordings[0], labels[0]
+    audio = features[recording]["audio"]
+    rate, as_files = int(audio.get("sampleRate", 0)), bool(audio.get("lazyDecode"))
+    encoding = audio.get("encoding", "NONE").lower()
+    form = audio.get("fileFormat", "unknown") if as_files else "samples"
     if not rate:
         raise ValueError(f"the TFDS data set {name!r} does not say at which rate its recordings are sampled")
-    if encoded not in ("", "wav") or audio.get("encoding", "NONE").lower() != "none":
-        raise ValueError(
-            f"the TFDS data set {name!r} keeps its recordings as {encoded or 'compressed'} files; wanted: wav"
-        )
+    if form not in ("wav", "samples") or encoding != "none":
+        kept = f"of the form {form}, compressed by {encoding}"
+        raise ValueError(f"the TFDS data set {name!r} keeps its recordings {kept}; wanted: wav or samples, by none")
     sizes = [int(size) for size in audio.get("shape", {}).get("dimensions", [])]
-    return Layout(
-        recordings[0], label, rate, sizes[1] if len(sizes) > 1 else 1, encoded, class_names(folder, label, features)
-    )
+    channels = sizes[1] if len(sizes) > 1 else 1
+    return Layout(recording, label, rate, channels, as_files, class_names(folder, label, features))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A file that TFDS writes beside the records."""
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def class_names(folder: Path, label: str, features: Any) -> tuple[str, ...]:
@@ -131,10 +148,10 @@ def examples(files: list[Path]) -> Iterator[Any]:
 
 def wave_of(feature: Any, layout: Layout, what: str) -> tuple[int, np.ndarray]:
     """Samples a second and samples [n], or [n, channels]; integers are not scaled yet."""
-    if layout.encoded:
+    if layout.as_files:
         return read_wav(feature.bytes_list.value[0], what)
     samples = (
-        np.array(feature.int64_list.value)
+        np.array(feature.int64_list.value, np.int32)
         if feature.HasField("int64_list")
         else np.array(feature.float_list.value, np.float32)
     )

@@ -3,7 +3,7 @@
 from metarep_jax.pretrain.autoencoder import autoencoder, denoising_autoencoder
 from metarep_jax.pretrain.barlow import barlow
 from metarep_jax.pretrain.byol import byol
-from metarep_jax.pretrain.config import OBJECTIVES, ObjectiveConfig, make_objective
+from metarep_jax.pretrain.config import OBJECTIVES, ObjectiveConfig, has_views, make_objective
 from metarep_jax.pretrain.contrast import info_nce, nt_xent
 from metarep_jax.pretrain.cpc import cpc
 from metarep_jax.pretrain.dino import dino
@@ -32,6 +32,7 @@ __all__ = [
     "denoising_autoencoder",
     "dino",
     "embedding_health",
+    "has_views",
     "info_nce",
     "mae",
     "make_objective",

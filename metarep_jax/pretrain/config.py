@@ -170,11 +170,11 @@ def make_objective(
     given |= {"augment": augment, "axis_name": axis_name, "total_steps": total_steps}
     given["local_augment"] = make_augment(config.local_augment) if config.local_crops else None
     factory = named_factory(config.name, OBJECTIVES, "objective")
-    if augment is None and needs(factory, "augment"):
+    if augment is None and has_views(config):
         raise ValueError(
             f"{config.name} needs views of images, and these inputs have none; take masked_lm for text, cpc for audio"
         )
-    if config.neighbours and not takes_partners(config):
+    if config.neighbours and (config.name == "supcon" or not has_views(config)):
         raise ValueError(
             f"neighbours serve as the other view of an image, and {config.name} has none or takes labels for it; leave "
             "neighbours at 0, or take an objective of two views"
@@ -185,6 +185,6 @@ def make_objective(
     return objective
 
 
-def takes_partners(config: ObjectiveConfig) -> bool:
-    """Whether another image may stand for an image's second view: in objectives of two views without labels."""
-    return config.name != "supcon" and needs(named_factory(config.name, OBJECTIVES, "objective"), "augment")
+def has_views(config: ObjectiveConfig) -> bool:
+    """Whether the objective is one of views of an image, and cannot do without them."""
+    return needs(named_factory(config.name, OBJECTIVES, "objective"), "augment")

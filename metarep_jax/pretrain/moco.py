@@ -15,7 +15,7 @@ from metarep_jax.pretrain.devices import gather_rows
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.queue import enqueue, first_queue
-from metarep_jax.pretrain.shuffled_norm import apply_in_groups, check_groups, shuffle, unsynchronised
+from metarep_jax.pretrain.shuffled_norm import apply_in_groups, shuffle, unsynchronised
 from metarep_jax.pretrain.teacher import follow, with_teacher
 from metarep_jax.pretrain.views import Augment, make_views
 from metarep_jax.types import Keys, Objective
@@ -53,8 +53,8 @@ def moco(
       queue are in ``state``.
 
     Raises:
-      ValueError: for settings out of range, and by ``init`` and ``loss`` for a queue that the batch does not divide or
-        groups that do not divide it.
+      ValueError: for settings out of range, by ``init`` and ``loss`` for a queue that the batch does not divide, and by
+        ``loss`` for groups that do not divide it.
 
     References:
       He et al. 2020, https://arxiv.org/abs/1911.05722, algorithm 1; Chen et al. 2020, Improved Baselines with Momentum
@@ -67,7 +67,6 @@ def moco(
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         net_key, queue_key = jax.random.split(key)
         params, state = with_teacher(net.init, "encoder", "projector")(net_key, batch, encoder_params)
-        check_groups(groups, batch["inputs"].shape[0])
         keys = first_queue(queue_key, queue, out, batch["inputs"].shape[0])
         return params, {**state, "queue": keys}
 

@@ -40,7 +40,11 @@ def apply_in_groups(
     """
     devices = device_count(axis_name)
     own, n = groups // devices, rows.shape[0]
-    check_groups(groups, n * devices, devices)
+    if groups % devices or n % own:
+        raise ValueError(
+            f"shuffled batch norm in {groups} groups needs a number of devices that divides it and a batch that it "
+            f"divides; got {devices} devices and a global batch of {n * devices}"
+        )
     parts = rows.reshape(own, n // own, *rows.shape[1:])
     # One group after the other on a CPU, whose cache a group fits in and all of them do not.
     each = jax.lax.map if jax.default_backend() == "cpu" else _at_once
@@ -51,15 +55,6 @@ def apply_in_groups(
 
 def _at_once(function: Callable[[Array], Any], parts: Array) -> Any:
     return jax.vmap(function)(parts)
-
-
-def check_groups(groups: int, batch: int, devices: int = 1) -> None:
-    """Raises ValueError when ``groups`` do not divide over the devices, or a global batch of so many rows over them."""
-    if groups % devices or batch % groups:
-        raise ValueError(
-            f"shuffled batch norm in {groups} groups needs a number of devices that divides it and a batch that it "
-            f"divides; got a global batch of {batch}" + (f" on {devices} devices" if devices > 1 else "")
-        )
 
 
 def shuffle(

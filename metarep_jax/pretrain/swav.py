@@ -53,7 +53,7 @@ def swav(
       ``embedding_std`` and ``effective_rank``. Prototypes have unit length after every update.
 
     Raises:
-      ValueError: for settings out of range, and by ``init`` for more prototypes than the batch has images.
+      ValueError: for settings out of range, and by ``loss`` for more prototypes than the batch has images.
 
     References:
       Caron et al. 2020, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments,
@@ -65,7 +65,6 @@ def swav(
     net = chain(encoder=encoder, projector=Head((hidden, out), axis_name=axis_name))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
-        check_prototypes(prototypes, batch["inputs"].shape[0])
         net_key, prototype_key = jax.random.split(key)
         params, state = net.init(net_key, batch, encoder_params)
         return {**params, "prototypes": unit_rows(jax.random.normal(prototype_key, (prototypes, out)))}, state
@@ -99,8 +98,9 @@ def check_prototypes(prototypes: int, batch: int) -> None:
 
 def assign(scores: Float[Array, "n k"], epsilon: float, iterations: int, axis_name: str | None) -> Float[Array, "n k"]:
     """The codes of this device's rows, balanced over the global batch (eq. 3)."""
-    everyone = sinkhorn(gather_rows(scores, axis_name), epsilon=epsilon, iterations=iterations)
-    return everyone[own_rows(scores.shape[0], axis_name)]
+    everyone = gather_rows(scores, axis_name)
+    check_prototypes(scores.shape[1], everyone.shape[0])
+    return sinkhorn(everyone, epsilon=epsilon, iterations=iterations)[own_rows(scores.shape[0], axis_name)]
 
 
 def frozen_until(rows: Float[Array, "k dim"], step: Any, freeze_steps: int) -> Float[Array, "k dim"]:

@@ -13,7 +13,7 @@ from metarep_jax.data.docstrings import docstrings_of, read_docstrings
 from metarep_jax.data.text import is_text, joined, read_banking77, read_clinc150
 from metarep_jax.data.tokenizer import keep_tokenizer, load_tokenizer, train_tokenizer
 from metarep_jax.data.tokens import TextConfig, packed_rows
-from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN
+from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNKNOWN_TOKEN
 
 LINES = [f"the {colour} {animal} sees the {other}" for colour in ("red", "blue", "green", "grey", "brown")
          for animal in ("cat", "dog", "fox", "hen") for other in ("owl", "bee", "ant")]  # fmt: skip
@@ -57,6 +57,12 @@ def test_byte_pairs_know_every_text(text):
     ids = cased.ids([text])[0]
     assert UNKNOWN_TOKEN not in ids
     assert cased.words(ids).strip() == text
+
+
+def test_special_tokens_that_a_text_spells_are_text_but_for_the_unknown_one(tokenizer):
+    ids = tokenizer.ids(["a [MASK] and [PAD] [UNK] cat"])[0]
+    assert ids.count(UNKNOWN_TOKEN) == 1
+    assert not set(ids) & set(range(SPECIAL_TOKENS)) - {UNKNOWN_TOKEN}
 
 
 def test_running_text_is_cut_into_rows_and_loses_no_token(tokenizer):

@@ -51,7 +51,9 @@ def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder(tmp_pat
         return json.loads((tmp_path / name / "result.json").read_text())["cells"]
 
     trained = run("pretrain", pretrain, pretrain.PretrainConfig, *train)
-    judged = run("evaluate", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain")
+    folders = [tmp_path / "pretrain", tmp_path / "pretrain"]
+    judged = run("evaluate", evaluate, evaluate.EvaluateConfig, "--model", *folders)
+    assert {"model", "linear probe", "nearest neighbours"} <= judged.keys()
     own = {"loss", "elbo", "kl", "importance_weighted_bound"}
     assert own <= trained["pretrained"].keys()
     assert trained["pretrained"]["importance_weighted_bound"]["mean"] >= trained["pretrained"]["elbo"]["mean"]

@@ -138,10 +138,20 @@ def test_one_group_is_ordinary_batch_norm():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, wanted)
 
 
+def test_groups_at_once_and_one_after_the_other_give_the_same(monkeypatch):
+    net = chain(encoder=encoder())
+    params, state = net.init(jax.random.key(0), BATCH)
+    found = []
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        found.append(apply_in_groups(net, params, state, BATCH["inputs"], groups=4, axis_name=None))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *found)
+
+
 def test_groups_that_do_not_divide_are_refused():
     net = chain(encoder=encoder())
     params, state = net.init(jax.random.key(0), BATCH)
-    with pytest.raises(ValueError, match=rf"5 groups .* a global batch of {SIZE}"):
+    with pytest.raises(ValueError, match=rf"5 groups .* 1 devices and a global batch of {SIZE}"):
         apply_in_groups(net, params, state, BATCH["inputs"], groups=5, axis_name=None)
     two = jax.vmap(partial(apply_in_groups, net, params, state, groups=3, axis_name="device"), axis_name="device")
     with pytest.raises(ValueError, match=r"3 groups .* 2 devices"):
