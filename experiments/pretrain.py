@@ -22,14 +22,14 @@ from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, joi
 from experiments.figures import curves_figure, embedding_figure, views_figure
 from experiments.held_out import held_out_cells
 from experiments.objectives import Trained, judge_objective, keep_objective, objective_figures
-from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_partners
+from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_classmates, with_partners
 from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed, Pool
+from metarep_jax.types import Feed, Partnered, Pool
 
 FITTED_ROWS = 20_000  # training images that norms and whitening are fitted on; more changes nothing
 
@@ -120,7 +120,11 @@ def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
         return Feed(size, None, reader=reader), reader.rows
     if run.splits.tokenizer is not None:
         return text_feed(pool, size), pool.label.shape[0]
-    partnered = with_partners(pool, neighbours) if neighbours else pool
+    partnered: Pool | Partnered = pool
+    if neighbours:
+        partnered = with_partners(pool, neighbours)
+    elif settings.objective.name == "supcon":
+        partnered = with_classmates(pool)
     return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
 
 

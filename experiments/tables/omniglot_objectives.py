@@ -125,7 +125,7 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
             meta=tasks(TaskConfig("clusters", clusters=1000, partitions=1), budget),
         ),
         "best": best(budget),
-        "supcon": objective("supcon", f"with labels; {views}"),
+        "supcon": objective("supcon", f"with labels; {views}, the second of another image of the class"),
         "prototypical": Recipe("with labels; images shifted by whole pixels", meta=tasks(TaskConfig("labels"), budget)),
     }  # fmt: skip
 

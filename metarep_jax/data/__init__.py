@@ -3,7 +3,7 @@
 from metarep_jax.data.augment import make_augment
 from metarep_jax.data.episodes import check_episode_spec, sample_episodes
 from metarep_jax.data.feeds import augmented_feed, batch_feed, episode_feed
-from metarep_jax.data.pools import joined_pools, pool_of_arrays, with_partners
+from metarep_jax.data.pools import joined_pools, pool_of_arrays, with_classmates, with_partners
 from metarep_jax.data.protocols import Protocol, find_protocol
 from metarep_jax.data.splits import DataConfig, Splits, load_splits
 from metarep_jax.data.stream import stream_reader
@@ -25,5 +25,6 @@ __all__ = [
     "sample_episodes",
     "stream_reader",
     "text_feed",
+    "with_classmates",
     "with_partners",
 ]

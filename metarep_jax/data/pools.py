@@ -53,3 +53,13 @@ def with_partners(pool: Pool, k: int) -> Partnered:
     if not 1 <= k < rows:
         raise ValueError(f"with_partners: k must be in 1 to {rows - 1} (the pool has {rows} rows), got {k}")
     return Partnered(pool, jnp.tile(jnp.arange(rows, dtype=jnp.int32)[:, None], (1, k)))
+
+
+def with_classmates(pool: Pool, k: int = 16) -> Partnered:
+    """The pool with ``k`` images of the row's own class as its partners, drawn once; the same for the same pool.
+
+    A row may be its own partner, and is where it is alone in its class.
+    """
+    classmates = np.asarray(pool.count)[np.asarray(pool.label)]
+    place = np.random.default_rng(0).integers(0, classmates[:, None], (len(classmates), k))
+    return Partnered(pool, pool.members[pool.label[:, None], jnp.asarray(place, jnp.int32)])

@@ -28,6 +28,9 @@ def supcon(
 ) -> Objective:
     """Supervised contrastive learning: SimCLR whose positives are all views of the anchor's class in the global batch.
 
+    Where classes are many, a batch holds few images of each. It may have a ``partner`` beside each image, another one
+    of its class (``data.with_classmates``), which then gives the second view.
+
     Args:
       encoder: a module of ``metarep_jax.encoders``; give it the same ``axis_name`` for synchronised statistics.
       augment: ``(keys [n], images [n, h, w, c]) -> float views [n, h, w, c]``, random in its keys only.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.data import augmented_feed, batch_feed, episode_feed, pool_of_arrays, with_partners
+from metarep_jax.data import augmented_feed, batch_feed, episode_feed, pool_of_arrays, with_classmates, with_partners
 from metarep_jax.data.permutation import ROUNDS, permute
 from metarep_jax.types import EpisodeSpec, Feed
 
@@ -81,6 +81,14 @@ def test_each_of_a_rows_partners_is_drawn_as_often(pool):
     ahead = (batch["partner"][:, 0, 0, 0].astype(int) - 1 - batch["index"]) % 12
     assert set(ahead) == {1, 5}
     assert abs(np.sum(ahead == 1) - 300) < 4 * np.sqrt(150)
+
+
+def test_classmates_are_images_of_the_same_class_in_equal_shares(pool):
+    partner = np.asarray(with_classmates(pool, 300).partner)
+    np.testing.assert_array_equal(np.asarray(pool.label)[partner], np.asarray(pool.label)[:, None].repeat(300, 1))
+    each = int(pool.count[pool.label[0]])
+    drawn = np.bincount(partner[0], minlength=12)[np.asarray(pool.members[pool.label[0], :each])]
+    assert (np.abs(drawn - 300 / each) < 5 * np.sqrt(300 / each)).all()
 
 
 def test_with_rotations_every_turn_is_a_row_with_an_index_and_a_class_of_its_own(pool):
