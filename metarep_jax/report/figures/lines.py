@@ -10,8 +10,10 @@ from metarep_jax.report.labels import columns_of, row_label
 from metarep_jax.report.published import published_column
 from metarep_jax.report.results import Cells
 
+ACCURACIES = (0, 20, 40, 60, 80, 90, 95, 97, 98, 99, 99.5, 99.9)  # marks of an axis by errors
 
-def save_lines(path: Path | str, cells: Cells, *, title: str, xlabel: str) -> None:
+
+def save_lines(path: Path | str, cells: Cells, *, title: str, xlabel: str, by_errors: bool = False) -> None:
     """Writes a line a row over columns such as ``0 updates``, ``1 update``, which stand side by side by their numbers.
 
     95% intervals are bars, published numbers hollow marks. The axis covers the means; wider intervals run out of it.
@@ -20,6 +22,7 @@ def save_lines(path: Path | str, cells: Cells, *, title: str, xlabel: str) -> No
       path: of the PNG.
       cells: of a result; rows that lack a column are left out.
       title, xlabel: words over and under the axes.
+      by_errors: accuracies in %, on an axis that each halving of the errors takes as far upwards.
     """
     columns = columns_of(cells)
     cells = {row: found for row, found in cells.items() if all(column in found for column in columns)}
@@ -45,8 +48,19 @@ def save_lines(path: Path | str, cells: Cells, *, title: str, xlabel: str) -> No
                 axes.annotate("published", (there[-1], values[-1]), (-6, 6), ha="right", **look)
         means = [found[column]["mean"] for found in cells.values() for column in found]
         margin = 0.08 * (max(means) - min(means) or 1.0)
-        axes.set_ylim(min(means) - margin, max(means) + 2 * margin)
+        if by_errors:
+            axes.set_yscale("function", functions=(halvings, lambda y: 100 - 0.5**y))
+            ticks = [tick for tick in ACCURACIES if min(means) - 5 < tick < 100]
+            axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set_ylim(min(means) - 5, 100 - 0.8 * (100 - max(means)))
+        else:
+            axes.set_ylim(min(means) - margin, max(means) + 2 * margin)
         _name_ends(axes, ends, len(columns) - 1)
+
+
+def halvings(accuracy: Any) -> Any:
+    """How often the errors of an accuracy in %, at least 0.01, are half of 1%; negative for more than 1%."""
+    return -np.log2(np.maximum(100 - accuracy, 0.01))
 
 
 def _name_ends(axes: Any, ends: list[tuple[str, float, str]], last: int) -> None:
