@@ -1,6 +1,6 @@
 """What stage 1 buys: few-shot accuracy against the number of labelled training classes, with and without pretraining.
 
-    python -m experiments.tables.label_efficiency --data.data-dir DIR     # by its own estimate 48 minutes on 2 CPU cores
+    python -m experiments.tables.label_efficiency --data.data-dir DIR    # by its own estimate 48 minutes on 2 CPU cores
     python -m experiments.tables.label_efficiency --merge runs/tables/label_efficiency
 
 Omniglot, Vinyals' split without rotations. Rows: Prototypical Networks from scratch, and from an encoder that was

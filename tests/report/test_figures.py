@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from metarep_jax.report import figures
+from metarep_jax.report.figures.lines import halvings
 from metarep_jax.report.figures.canvas import printable, shortened, spread
 from metarep_jax.report.figures.curves import _smoothed
 from metarep_jax.report.figures.embedding import principal_components, project
@@ -143,3 +144,7 @@ def test_lines_take_the_rows_that_have_every_column(tmp_path):
     figures.save_lines(tmp_path / "part.png", {**whole, "pretrained_first": {"0 classes": cell}}, **words)
     with Image.open(tmp_path / "whole.png") as one, Image.open(tmp_path / "part.png") as other:
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_halving_the_errors_goes_equally_far_up():
+    np.testing.assert_allclose(halvings(np.array([96.0, 98.0, 99.0, 99.5, 100.0])), [-2, -1, 0, 1, np.log2(100)])
