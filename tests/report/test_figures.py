@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from metarep_jax.report import figures
-from metarep_jax.report.figures.lines import halvings
 from metarep_jax.report.figures.canvas import printable, shortened, spread
 from metarep_jax.report.figures.curves import _smoothed
 from metarep_jax.report.figures.embedding import principal_components, project
+from metarep_jax.report.figures.lines import halvings
 from metarep_jax.report.figures.words import MISSED, RIGHT, WRONG, bars_of
 from metarep_jax.types import Episode, Examples
 
