@@ -110,7 +110,9 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         "simsiam": objective("simsiam", views, rate=1e-3, decay=0.05),
         "barlow": objective("barlow", views),
         "vicreg": objective("vicreg", views),
-        "dino": objective("dino", views, decay=0.05, momentum=MOMENTUM[budget], freeze_steps=FROZEN[budget]),
+        "dino": objective(
+            "dino", views, rate=2e-3, decay=0.05, momentum=0.996, prototypes=256, out=32, freeze_steps=FROZEN[budget]
+        ),
         "swav": objective(
             "swav", views, rate=1e-3, prototypes=128, epsilon=0.03, freeze_steps=FROZEN[budget]
         ),
