@@ -27,7 +27,7 @@ def run():
     protocol = SimpleNamespace(train_rotations="none")
     splits = SimpleNamespace(train=pool_of_arrays(images, np.zeros(10, int)), protocol=protocol)
     splits.class_names = {"train": ("only",)}
-    return SimpleNamespace(splits=splits, key=jax.random.key)
+    return SimpleNamespace(splits=splits, key=jax.random.key, has_images=True)
 
 
 def settings(source, augment="none", **more):
