@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.evaluate import Interval, held_out, interval, unigram
 from metarep_jax.factories import call_with
 from metarep_jax.pretrain import ObjectiveConfig
-from metarep_jax.pretrain.vae import VAE, importance_weighted_bound, vae_model
+from metarep_jax.pretrain.vae import VAE, bound_of_weights, log_weights, vae_model
 from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import Objective
 
@@ -45,31 +45,38 @@ def judge_held_out(
     if config.name == "masked_lm":
         rows["unigram"] = unigram(train.inputs, pool.inputs, run.vocabulary)
     if config.name == "vae":
-        for row, variables in {"untrained": start, "pretrained": (fitted.params, fitted.state)}.items():
-            bound = partial(vae_bound, run, config, encoder, *variables)
-            rows[row] |= {"elbo": bound(samples=1), "importance_weighted_bound": bound(samples=SAMPLES)}
+        bounds = vae_bounds(run, config, encoder)
+        rows["untrained"] |= bounds(*start)
+        rows["pretrained"] |= bounds(fitted.params, fitted.state)
     cells = {row: {column: value.cell() for column, value in found.items()} for row, found in rows.items()}
     replace_file(folder / FILE, json.dumps(cells, indent=2) + "\n")
 
 
-def vae_bound(run: Run, config: ObjectiveConfig, encoder: Any, params: Any, state: Any, samples: int) -> Interval:
-    """The mean importance-weighted bound on log p(x) of test images of all classes, in nats; of pixels drawn anew where
-    training drew them. Norms use running averages: a bound belongs to one image. Of one sample it is the ELBO."""
+def vae_bounds(run: Run, config: ObjectiveConfig, encoder: Any) -> Callable[[Any, Any], dict[str, Interval]]:
+    """``(params, state) -> "elbo" and "importance_weighted_bound"``: mean bounds on log p(x) of test images of all
+    classes, in nats; of pixels drawn anew where training drew them. Norms use running averages: a bound belongs to one
+    image."""
     model = call_with(vae_model, encoder, wanted=VAE, **dataclasses.asdict(config))
     images = run.splits.test.inputs
     count = min(BOUND_ROWS, len(images))
     images = images[np.arange(count) * len(images) // count]
     size = min(BOUND_BATCH, len(images))
+    parts = images[: len(images) // size * size].reshape(-1, size, *images.shape[1:])
 
     @jax.jit
-    def judge(images: Array, key: Array) -> Array:
+    def judge(params: Any, state: Any, images: Array, key: Array) -> tuple[Array, Array]:
         pixel_key, key = jax.random.split(key)
         x = as_image_float(images)
         x = jax.random.bernoulli(pixel_key, x).astype(x.dtype) if config.binarise else x
-        return importance_weighted_bound(model, params, state, x, key, samples)
+        weights = log_weights(model, params, state, x, key, SAMPLES)
+        return weights.mean(0), bound_of_weights(weights)
 
-    parts = images[: len(images) // size * size].reshape(-1, size, *images.shape[1:])
-    return interval(np.concatenate([judge(part, run.key(1000 + i)) for i, part in enumerate(parts)]))
+    def bounds(params: Any, state: Any) -> dict[str, Interval]:
+        found = [judge(params, state, part, run.key(1000 + i)) for i, part in enumerate(parts)]
+        elbo, bound = (interval(np.concatenate(each)) for each in zip(*found, strict=True))
+        return {"elbo": elbo, "importance_weighted_bound": bound}
+
+    return bounds
 
 
 def held_out_cells(folder: Path) -> dict[str, dict[str, Any]]:

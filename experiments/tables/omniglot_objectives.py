@@ -25,7 +25,7 @@ ROUND_STEPS: dict[Budget, int] = {"trial": 4, "short": 1000, "full": 10_000}
 ROUNDS = 4  # of the best row
 AVERAGED = 32  # views that the best row's features are averaged over at test
 CONV4 = EncoderConfig(name="conv4", width=64)
-# Pixels with mean 0 and deviation 1: as they are, patches say less to the first block than their places do.
+# Pixels with mean 0 and deviation 1: as they are, MAE's loss stayed at that of the mean image for 500 steps.
 TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4, mean=0.08, std=0.24)
 PATCHES = EncoderConfig(name="patches", width=64, patch=8, readout="moments")
 MOMENTUM: dict[Budget, float] = {"trial": 0.95, "short": 0.95, "full": 0.99}  # of teachers, where it starts

@@ -162,7 +162,7 @@ def wave_of(feature: Any, layout: Layout, what: str) -> tuple[int, np.ndarray]:
 
 def in_one_scale(waves: list[tuple[int, np.ndarray]]) -> list[tuple[int, Float[np.ndarray, "..."]]]:
     """Integers as floats in [−1, 1): of the fewest bits, 16, 24 or 32, that hold all of them; floats as they are."""
-    largest = max((int(np.abs(wave).max()) for _, wave in waves if wave.dtype.kind == "i"), default=0)
+    largest = max((max(int(wave.max()), -int(wave.min())) for _, wave in waves if wave.dtype.kind == "i"), default=0)
     bits = next((depth for depth in DEPTHS if largest <= 2 ** (depth - 1)), DEPTHS[-1])
     scale = np.float32(2.0 ** (1 - bits))
     return [(rate, wave.astype(np.float32) * scale if wave.dtype.kind == "i" else wave) for rate, wave in waves]

@@ -47,14 +47,10 @@ def apply_in_groups(
         )
     parts = rows.reshape(own, n // own, *rows.shape[1:])
     # One group after the other on a CPU, whose cache a group fits in and all of them do not.
-    each = jax.lax.map if jax.default_backend() == "cpu" else _at_once
-    outputs, states = each(lambda part: net.apply(params, state, part), parts)
+    at_once = None if jax.default_backend() == "cpu" else own
+    outputs, states = jax.lax.map(lambda part: net.apply(params, state, part), parts, batch_size=at_once)
     joined = {name: output.reshape(n, -1) for name, output in outputs.items()}
     return joined, jax.tree.map(lambda leaf: leaf.mean(0).astype(leaf.dtype), states)
-
-
-def _at_once(function: Callable[[Array], Any], parts: Array) -> Any:
-    return jax.vmap(function)(parts)
 
 
 def shuffle(

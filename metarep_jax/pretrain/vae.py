@@ -137,6 +137,18 @@ def importance_weighted_bound(
     """
     if samples < 1:
         raise ValueError(f"importance_weighted_bound needs at least 1 sample, got {samples}")
+    return bound_of_weights(log_weights(model, params, state, inputs, key, samples))
+
+
+def bound_of_weights(weights: Float[Array, "samples n"]) -> Float[Array, " n"]:
+    """The log of the mean over samples of what ``log_weights`` gives the log of."""
+    return jax.nn.logsumexp(weights, axis=0) - jnp.log(weights.shape[0])
+
+
+def log_weights(
+    model: VAE, params: Any, state: Any, inputs: Shaped[Array, "n ..."], key: Key[Array, ""], samples: int
+) -> Float[Array, "samples n"]:
+    """log p(x, z) / q(z|x) of z drawn from q, in nats, norms by running averages; their mean is the ELBO."""
     x = as_image_float(inputs)
     (mean, log_variance), _ = model.posterior(params, state, x, running=True)
 
@@ -146,5 +158,4 @@ def importance_weighted_bound(
         outputs, _ = model.decode(params, state, z, x.shape[1:])
         return model.log_likelihood(outputs, x) + 0.5 * jnp.sum(noise**2 + log_variance - z**2, axis=-1)
 
-    weights = jax.lax.map(log_weight, jax.random.split(key, samples))  # [samples, n]
-    return jax.nn.logsumexp(weights, axis=0) - jnp.log(samples)
+    return jax.lax.map(log_weight, jax.random.split(key, samples))
