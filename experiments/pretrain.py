@@ -40,7 +40,8 @@ class PretrainSettings:
 
     objective: ObjectiveConfig = ObjectiveConfig()
     augment: str = "glyph"
-    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, simclr, crop-flip, local-crop)."""
+    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, handwriting-strokes, nudge,
+    shift, simclr, crop-flip, local-crop)."""
     rotations: bool = False
     """Whether quarter turns of an image are images of their own."""
     whiten: float = 0.25
@@ -67,7 +68,15 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
 
 
 def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Model:
-    """Trains stage 1; checkpoints and metrics go to ``folder``."""
+    """Trains stage 1, keeps its objective and judges it, and gives its features."""
+    trained = train_objective(run, settings, folder)
+    keep_objective(folder, trained)
+    judge_objective(run, folder, run.config.encoder, trained)
+    return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
+
+
+def train_objective(run: Run, settings: PretrainSettings, folder: Path) -> Trained:
+    """The objective after training, with its heads; goes on, or ends at once, where ``folder`` has checkpoints."""
     config = run.config
     check_inputs(config.encoder, run.splits.train.inputs, run.vocabulary)
     feed, rows = training_feed(run, settings)
@@ -97,10 +106,7 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
         settings=training_settings(config),
         devices=run.devices_of(train),
     )
-    trained = Trained(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
-    keep_objective(folder, trained)
-    judge_objective(run, folder, config.encoder, trained)
-    return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
+    return Trained(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
 
 
 def enough_to_validate(pool: Pool) -> bool:

@@ -21,6 +21,7 @@ from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.pretrain import PretrainSettings, features_model, pretrain_stage
 from experiments.rounds import RoundsSettings, rounds_stage
 from experiments.tables.command import Budget
+from experiments.tables.lever_stages import projector_accuracy, self_distilled
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
@@ -45,6 +46,8 @@ class Lever:
     training: str = "base"  # names the run of stage 1; rows that share it train alike
     rounds: RoundsSettings | None = None
     series: str = ""  # names the rounds that rows share
+    projector: bool | None = None  # whether its outputs are judged, and not the encoder's
+    distilled: bool | None = None  # whether a new encoder learns the features, averaged over views, for as many steps
     after: int = 0  # rounds whose features are judged
     whiten: float = 0.25
     views: int = 0  # averaged over at test
@@ -78,6 +81,7 @@ def levers(budget: Budget) -> dict[str, Lever]:
         "temperature_0.05": objective("temperature_0.05", "temperature 0.05", temperature=0.05),
         "weaker_views": trained("weaker_views", "views that are only nudged", augment="nudge"),
         "wider_views": trained("wider_views", "more rotation and shear, less elastic", augment="glyph"),
+        "strokes": trained("strokes", "thicker and thinner strokes too", augment="handwriting-strokes"),
         "turned_images": trained("turned_images", "quarter turns as images of their own", rotations=True),
         "batch_512": trained("batch_512", "512 images, half the steps", train=fit_of(steps // 2, 2 * BATCH), ms=180.0),
         "queue": objective("queue", "MoCo v2: a slow encoder, a queue of 4,096", name="moco", temperature=0.1),
@@ -87,11 +91,17 @@ def levers(budget: Budget) -> dict[str, Lever]:
             objective=dataclasses.replace(simclr, neighbours=5, neighbours_after=steps // 2),
             train=dataclasses.replace(base.train, refresh_every=max(steps // 8, 1)),
         ),
+        "pooled": trained("pooled", "max-pooling for strides", dataclasses.replace(CONV4, downsample="pool"), ms=330.0),
         "width_128": trained("width_128", "twice the channels", dataclasses.replace(CONV4, width=128), ms=290.0),
+        "averaged_weights": trained(
+            "averaged_weights", "average of the weights", train=dataclasses.replace(base.train, average_decay=0.995)
+        ),
+        "projector_kept": used("the projector's outputs as features", projector=True),
         "centred_only": used("not whitened", whiten=0.0),
         "fully_whitened": used("fully whitened", whiten=0.5),
         "views_8": used("features averaged over 8 views at test", views=8),
         "views_32": used("features averaged over 32 views at test", views=32),
+        "self_distilled": used("a new encoder learns these features, averaged over 32 views", distilled=True),
         "k_means_round": used("one round on clusters by k-means", rounds=means, series="means", after=1),
         "round_1": dataclasses.replace(once_more, note="one round on clusters of k-reciprocal neighbours", after=1),
         "round_2": dataclasses.replace(once_more, after=2),
@@ -117,6 +127,8 @@ def rows_of(config: OmniglotRowsConfig) -> list[Row]:
         new = [what for what in (lever.training, lever.series) if what and what not in known]
         known |= {*new}
         minutes = 0.5 + (steps * lever.ms / 60_000 if lever.training in new else 0.0)
+        if lever.distilled:
+            minutes += steps * lever.ms / 60_000
         if lever.rounds and lever.series in new:
             minutes += lever.rounds.rounds * lever.rounds.meta.train.steps * 0.12 / 60
         found.append(
@@ -152,13 +164,18 @@ def measure(config: OmniglotRowsConfig, lever: Lever, folder: Path, seed: int) -
 
     run = run_in(lever.training, lever.pretrain.train.batch_size)
     model = held(run, lever.pretrain, partial(pretrain_stage, run, lever.pretrain, run.folder))
+    specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
+    episodes = config.episodes or splits.protocol.episodes
+    if lever.projector:
+        return projector_accuracy(run, lever.pretrain, run.folder, specs, episodes=episodes, whiten=lever.whiten)
+    if lever.distilled:
+        run = run_in("self_distilled", lever.pretrain.train.batch_size)
+        model = held(run, lever.pretrain, partial(self_distilled, run, lever.pretrain, model, run.folder))
     if lever.rounds is not None:
         run = run_in(f"rounds_{lever.series}", lever.rounds.meta.train.batch_size)
         start, rounds = model, lever.rounds
         model = held(run, rounds, lambda: rounds_stage(run, rounds, start, run.folder)[lever.after - 1])
     model = features_model(run, model.encoder_params, lever.whiten)
-    specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
-    episodes = config.episodes or splits.protocol.episodes
     return evaluate_model(run, model, splits.val, specs, episodes=episodes, views=lever.views)
 
 

@@ -20,8 +20,8 @@ def make_augment(name: str) -> Augment:
     """The augmentation of that name: ``(keys [n], images [n, h, w, c] uint8 or float) -> float views in [0, 1]``.
 
     none: the images as floats. glyph: affine and elastic, as if another hand had drawn the letter (ink bright on a dark
-    ground). handwriting: the same with a milder affine map and a finer, stronger elastic one. shift: by up to
-    two whole pixels each way.
+    ground). handwriting: the same with a milder affine map and a finer, stronger elastic one. handwriting-strokes:
+    that, with thicker and thinner strokes. nudge: affine and elastic, weak. shift: by up to two whole pixels each way.
     simclr: crops, flips, colour jitter, greyscale and blur of Chen et al. 2020, appendix A. crop-flip: its first two.
     local-crop: a small part, enlarged, for multi-crop.
 
@@ -106,6 +106,33 @@ def shift(most: int) -> Augment:
         return jax.lax.dynamic_slice(wide, (top, left, 0), image.shape)
 
     return lambda keys, images: jax.vmap(move)(keys, images)
+
+
+def thickness(most: float) -> Augment:
+    """Makes bright strokes thicker or thinner: the image, mixed with the largest or with the smallest value among each
+    pixel and its eight neighbours (a dilation or an erosion).
+
+    Args:
+      most: the share of the mixture, and whether it is the largest or the smallest, is uniform in ±most; in [0, 1].
+
+    Raises:
+      ValueError: for a share outside [0, 1].
+    """
+    if not 0 <= most <= 1:
+        raise ValueError(f"thickness: most must lie in [0, 1], got {most}")
+
+    def largest(image: Array) -> Array:
+        h, w = image.shape[:2]
+        wide = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        rows = jnp.maximum(jnp.maximum(wide[:h], wide[1 : h + 1]), wide[2:])
+        return jnp.maximum(jnp.maximum(rows[:, :w], rows[:, 1 : w + 1]), rows[:, 2:])
+
+    def change(key: Array, image: Array) -> Array:
+        share = jax.random.uniform(key, (), minval=-most, maxval=most)
+        thicker, thinner = largest(image) - image, image + largest(-image)
+        return image + jnp.maximum(share, 0) * thicker - jnp.maximum(-share, 0) * thinner
+
+    return lambda keys, images: jax.vmap(change)(keys, images)
 
 
 def elastic(strength: float, smoothness: float = 0.15) -> Augment:
@@ -200,10 +227,12 @@ def sometimes(probability: float, step: Augment) -> Augment:
     return augment
 
 
+HANDWRITING = warp(rotation=15.0, scale=0.2, shear=0.2, translation=0.08, elastic=0.06, smoothness=0.1)
 PRESETS: dict[str, tuple[Callable[..., Array], ...]] = {
     "none": (),
     "glyph": (warp(rotation=20.0, scale=0.25, shear=0.3, translation=0.08, elastic=0.045, smoothness=0.15),),
-    "handwriting": (warp(rotation=15.0, scale=0.2, shear=0.2, translation=0.08, elastic=0.06, smoothness=0.1),),
+    "handwriting": (HANDWRITING,),
+    "handwriting-strokes": (HANDWRITING, thickness(0.5)),
     "nudge": (warp(rotation=8.0, scale=0.1, shear=0.1, translation=0.08, elastic=0.03, smoothness=0.1),),
     "shift": (shift(2),),
     "simclr": (random_resized_crop(), flip(), colour_jitter(), greyscale(), blur()),

@@ -3,6 +3,7 @@
 import dataclasses
 
 from metarep_jax.distill.classifier import Classifier, classifier, classifier_encoder
+from metarep_jax.distill.features import distil_features
 from metarep_jax.distill.few_shot import distil_few_shot
 from metarep_jax.distill.fixed import frozen_teacher, train_classifier
 from metarep_jax.distill.terms import cross_entropy, distillation_loss, hint, soft_targets
@@ -14,6 +15,7 @@ __all__ = [
     "classifier",
     "classifier_encoder",
     "cross_entropy",
+    "distil_features",
     "distil_few_shot",
     "distillation_loss",
     "frozen_teacher",

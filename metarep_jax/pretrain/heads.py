@@ -11,7 +11,7 @@ class Head(nn.Module):
     """Dense layers of ``widths`` units; each but the last with a norm and ReLU.
 
     ``last_norm`` normalises the last layer's outputs over the batch too, without scale and shift. ``axis_name``: the
-    mapped axis whose devices share batch statistics.
+    mapped axis whose devices share batch statistics; with ``running``, the hidden norms use their running averages.
     """
 
     widths: tuple[int, ...]
@@ -20,10 +20,10 @@ class Head(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, rows: Float[Array, "n dim"]) -> Float[Array, "n out"]:
+    def __call__(self, rows: Float[Array, "n dim"], running: bool = False) -> Float[Array, "n out"]:
         for width in self.widths[:-1]:
             rows = nn.Dense(width, use_bias=self.norm == "none")(rows)
-            rows = nn.relu(Norm(self.norm, axis_name=self.axis_name)(rows))
+            rows = nn.relu(Norm(self.norm, axis_name=self.axis_name)(rows, running=running))
         rows = nn.Dense(self.widths[-1], use_bias=self.norm == "none")(rows)
         return standardise(rows, None if self.is_initializing() else self.axis_name) if self.last_norm else rows
 

@@ -21,6 +21,7 @@ IDENTITIES = {
     "greyscale never": augment.greyscale(0.0),
     "narrowest blur": augment.blur((1e-3, 1e-3), probability=1.0),
     "shift of nothing": augment.shift(0),
+    "strokes as thick as they are": augment.thickness(0.0),
     "erasing never": augment.erasing(probability=0.0),
     "no steps": augment.compose(),
 }
@@ -52,7 +53,7 @@ def test_none_only_converts():
 
 
 def test_an_unknown_name_lists_those_that_exist():
-    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, handwriting, nudge, shift, simclr"):
+    with pytest.raises(ValueError, match="'mixup'; there are: none, glyph, handwriting, handwriting-strokes"):
         augment.make_augment("mixup")
 
 
@@ -115,6 +116,18 @@ def test_grey_images_have_no_colour_and_keep_their_brightness():
     close(grey[..., 0], IMAGES @ jnp.array([0.299, 0.587, 0.114]))
 
 
+def test_strokes_grow_and_shrink_by_one_pixel_at_most():
+    image = jnp.zeros((9, 9, 1)).at[3:6, 3:6].set(1.0)  # a square of three pixels a side
+    keys = jax.random.split(jax.random.key(5), 50)
+    views = augment.thickness(1.0)(keys, jnp.broadcast_to(image, (50, 9, 9, 1)))[..., 0]
+    drawn = jax.vmap(lambda key: jax.random.uniform(key, (), minval=-1.0, maxval=1.0))(keys)
+    grown, shrunk = jnp.maximum(drawn, 0), jnp.maximum(-drawn, 0)
+    close(views[:, 4, 4], 1.0)
+    close(views[:, 3, 3], 1 - shrunk)
+    close(views[:, 2, 6], grown)
+    close(views.sum((1, 2)), 9 + 16 * grown - 8 * shrunk)
+
+
 def test_hue_turns_leave_grey_alone_and_whole_turns_leave_all_colours():
     close(jnp.ones(3) @ augment._hue_rotation(jnp.float32(1.0)), 1)
     close(augment._hue_rotation(jnp.float32(2 * jnp.pi)), jnp.eye(3))
@@ -145,6 +158,7 @@ def test_erasing_clears_a_rectangle_of_the_stated_area():
     [
         (lambda: warp(rotation=-1.0), "rotation must not be negative"),
         (lambda: warp(smoothness=0.0), "smoothness must be positive"),
+        (lambda: augment.thickness(1.5), r"most must lie in \[0, 1\]"),
         (lambda: augment.flip(1.5), r"probability lies in \[0, 1\]"),
         (lambda: augment.random_resized_crop((0.0, 1.0)), "scale must be an increasing pair"),
         (lambda: augment.random_resized_crop(ratio=(2.0, 1.0)), "ratio must be an increasing pair"),

@@ -15,7 +15,7 @@ def test_a_row_changes_one_thing_of_the_base(budget):
     for name, lever in found.items():
         changed = {field for field in vars(base) if getattr(lever, field) != getattr(base, field)} - {"note", "ms"}
         trained_anew = {"training"} | changed & {"pretrain", "encoder"}
-        allowed = [trained_anew, {"whiten"}, {"views"}, {"rounds", "series", "after"}]
+        allowed = [trained_anew, {"whiten"}, {"views"}, {"projector"}, {"distilled"}, {"rounds", "series", "after"}]
         if name == "round_3_views_32":
             allowed = [{"rounds", "series", "after", "views"}]
         assert name == "base" or changed in allowed, (name, changed)
@@ -45,5 +45,6 @@ def test_every_row_says_what_it_changes_and_counts_a_shared_training_once():
     assert [row.name for row in rows] == list(TABLE.order)
     assert all(row.shown["note"] for row in rows)
     by_name = {row.name: row.minutes for row in rows}
-    assert by_name["views_8"] == by_name["round_2"] == 0.5 < by_name["base"]
+    assert by_name["views_8"] == by_name["round_2"] == by_name["projector_kept"] == 0.5 < by_name["base"]
+    assert by_name["self_distilled"] == by_name["base"]
     assert all(dataclasses.asdict(row)["columns"] == ("5w1s", "20w1s") for row in rows)
