@@ -5,8 +5,9 @@
 
 Omniglot, Vinyals' split without rotations. Rows: Prototypical Networks from scratch, and from an encoder that was
 pretrained on all training images without labels. Columns: how many training classes had labels, drawn at random by the
-seed; the smaller sets lie in the larger ones. Both rows train alike and keep the best of their checkpoints by 5-way
-1-shot episodes of the validation classes, the features before stage 2 among them; with 0 classes there is no stage 2.
+seed; the smaller sets lie in the larger ones. Tasks take quarter turns of a class for classes of their own. Both rows
+train alike and keep the best of their checkpoints by 5-way 1-shot episodes of the validation classes, the features
+before stage 2 among them; with 0 classes there is no stage 2.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ PROTOCOL_NAME = "vinyals-no-rotations"
 TABLE = RowTable(
     "label_efficiency",
     "Omniglot, Vinyals' split without rotations, 5-way 1-shot accuracy on the 423 test classes, by the number of "
-    "training classes that had labels",
+    "training classes that had labels; tasks take quarter turns for classes of their own",
     ("from_scratch", "pretrained_first"),
     ("omniglot",),
     partial(

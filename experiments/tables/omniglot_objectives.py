@@ -76,6 +76,8 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
     views = "handwriting views"
     return {
         "untrained": Recipe("initial weights"),
+        "untrained_transformer": Recipe("initial weights of the masked autoencoder's encoder", TRANSFORMER),
+        "untrained_patches": Recipe("initial weights of CPC's encoder", PATCHES),
         "autoencoder": objective("autoencoder", no_views, ms=220.0, length=0.4),
         "denoising_autoencoder": objective(
             "denoising_autoencoder", f"{no_views}; a quarter of the pixels dropped", ms=220.0, length=0.4
@@ -102,7 +104,7 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
             ahead=(12, 18, 24),
             negatives="across",
         ),
-        "rotation": objective("rotation", "predicts quarter turns", ms=160.0, length=0.6),
+        "rotation": objective("rotation", f"predicts quarter turns; {views}", ms=160.0, length=0.6),
         "simclr": objective("simclr", views),
         "moco": objective("moco", f"{views}; a queue of 4,096"),
         "moco_v3": objective("moco_v3", views, decay=0.05, momentum=MOMENTUM[budget]),
@@ -118,17 +120,20 @@ def recipes(budget: Budget) -> dict[str, Recipe]:
         ),
         "psco": objective("psco", f"{views}; a queue of 4,096"),
         "umtra": Recipe(
-            f"Prototypical Networks on tasks from images and their {views}",
+            f"Prototypical Networks on tasks from images, quarter turns for others, and their {views}",
             meta=tasks(TaskConfig("augmentations"), budget),
         ),
         "cactus": Recipe(
-            "Prototypical Networks on clusters of SimCLR's features",
+            "Prototypical Networks on clusters of SimCLR's features, quarter turns for others",
             pretrain=stage_one(ObjectiveConfig(name="simclr"), budget),
             meta=tasks(TaskConfig("clusters", clusters=1000, partitions=1), budget),
         ),
         "best": best(budget),
         "supcon": objective("supcon", f"with labels; {views}, the second of another image of the class"),
-        "prototypical": Recipe("with labels; images shifted by whole pixels", meta=tasks(TaskConfig("labels"), budget)),
+        "prototypical": Recipe(
+            "with labels, quarter turns for others; images shifted by whole pixels",
+            meta=tasks(TaskConfig("labels"), budget),
+        ),
     }  # fmt: skip
 
 
@@ -173,7 +178,8 @@ def best(budget: Budget) -> Recipe:
     dense = TaskConfig("clusters", clustering="dense", partitions=1)
     return Recipe(
         f"SimCLR whose partners are mutual neighbours, {steps:,} steps; then {ROUNDS} rounds of Prototypical Networks "
-        f"on clusters, {ROUND_STEPS[budget]:,} steps each; features averaged over {AVERAGED} views at test",
+        f"on clusters, quarter turns for others, {ROUND_STEPS[budget]:,} steps each; features averaged over {AVERAGED} "
+        "views at test",
         pretrain=start,
         rounds=RoundsSettings(rounds=ROUNDS, meta=tasks(dense, budget, ROUND_STEPS[budget])),
         views=AVERAGED,

@@ -34,7 +34,8 @@ from metarep_jax.model import Model
 TABLE = RowTable(
     "omniglot_unsupervised",
     "Omniglot without labels, Vinyals' 1028/172/423 classes, 15 queries a class; with rotations: each quarter turn a "
-    "class of its own at test",
+    "class of its own at test; objectives train on upright images (of the full budget: on turned ones too), tasks take "
+    "quarter turns for classes of their own",
     tuple(recipes("short")),
     ("omniglot",),
 )

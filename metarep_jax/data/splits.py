@@ -103,8 +103,6 @@ def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
     else:
         source = read_source(config, progress)
         parts = split(source.names, source.group)
-    if np.issubdtype(source.images.dtype, np.floating) and not np.isfinite(source.images).all():
-        raise ValueError(f"inputs of {config.name} hold NaN or infinite values")
     train, val, test = (part_of(source, classes) for classes in parts)
     names = {part: tuple(source.names[c] for c in classes) for part, classes in zip(PARTS, parts)}
     return Splits(train, val, test, names, protocol, config, tokenizer)

@@ -132,8 +132,8 @@ class VisionTransformer(nn.Module):
         return read_out(self.states(x), None, self.readout)
 
     def patches(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n l patch"]:
-        """The images' patches, row by row, each flattened, with pixels as the encoder takes them."""
-        return patchify(as_image_float(images, self.mean, self.std, self.dtype), self.patch)
+        """The images' patches, row by row, each flattened, with pixels as the encoder takes them before it rounds."""
+        return patchify(as_image_float(images, self.mean, self.std), self.patch)
 
     def states(
         self, images: Shaped[Array, "n h w c"], visible: Int[Array, "n kept"] | None = None

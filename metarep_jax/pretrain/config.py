@@ -48,8 +48,8 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "vicreg": vicreg,
 }
 POSITIVE = (
-    *("temperature", "hidden", "out", "queue", "groups", "shot", "task_temperature", "prototypes", "epsilon"),
-    *("teacher_temperature", "off_diagonal", "invariance", "variance", "covariance"),
+    *("temperature", "hidden", "out", "bottleneck", "queue", "groups", "shot", "task_temperature", "prototypes"),
+    *("epsilon", "iterations", "teacher_temperature", "off_diagonal", "invariance", "variance", "covariance"),
 )
 
 
@@ -66,6 +66,8 @@ class ObjectiveConfig:
     """Hidden units of the projector."""
     out: int | None = None
     """Outputs of the projector."""
+    bottleneck: int | None = None
+    """simsiam: hidden units of the predictor."""
     momentum: float | None = None
     """Objectives with a teacher: the share of itself that it keeps at an update."""
     queue: int | None = None
@@ -80,8 +82,12 @@ class ObjectiveConfig:
     """swav, dino: clusters, or outputs, that views are assigned to."""
     epsilon: float | None = None
     """swav, psco: how soft the Sinkhorn assignments are."""
+    iterations: int | None = None
+    """swav, psco: of the Sinkhorn assignments."""
     teacher_temperature: float | None = None
     """dino: of the teacher; lower than temperature, which sharpens its outputs."""
+    centre_momentum: float | None = None
+    """dino: the share of itself that the mean of the teacher's outputs keeps at a step."""
     freeze_steps: int | None = None
     """swav, dino: first steps in which the prototypes stay as they are."""
     local_crops: int | None = None
@@ -120,6 +126,8 @@ class ObjectiveConfig:
     """mae: of the decoder's vectors."""
     decoder_depth: int | None = None
     """mae: the decoder's blocks."""
+    decoder_heads: int | None = None
+    """mae: the decoder's heads of attention, which must divide its width."""
     share: float | None = None
     """masked_lm: share of the tokens that are predicted, in (0, 1)."""
     ahead: tuple[int, ...] | None = None

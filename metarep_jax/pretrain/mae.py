@@ -102,7 +102,7 @@ def mae(
         visible, masked = choose_patches(keys.example, patches.shape[1], kept)
         states, state = trained(encoder, "encoder", params, state, images, visible, method="states")
         outputs, state = trained(decoder, "decoder", params, state, states, visible, images.shape[1:])
-        return masked_error(outputs, patches.astype(jnp.float32), masked, normalise), (state, {})
+        return masked_error(outputs, patches, masked, normalise), (state, {})
 
     return Objective(init, loss, encoder_features(encoder))
 
@@ -160,7 +160,7 @@ def fill_in(
     states = encoder.apply(variables, inputs, visible, method="states")
     decoder = PatchDecoder(patch, decoder_width, decoder_depth, decoder_heads)
     outputs: Any = decoder.apply({"params": params["decoder"]}, states, visible, inputs.shape[1:])
-    patches, hidden = patches.astype(jnp.float32), masked[..., None]
+    hidden = masked[..., None]
     if normalise:
         mean, spread = level_and_spread(patches)
         outputs = mean + spread * outputs

@@ -35,6 +35,8 @@ ROWS = {
     "ridge": "R2-D2 (ridge regression)",
     "newton_logistic": "LR-D2 (logistic regression)",
     "svm": "MetaOptNet (support vectors)",
+    "untrained_transformer": "untrained Transformer",
+    "untrained_patches": "untrained encoder of patches",
     "autoencoder": "autoencoder",
     "denoising_autoencoder": "denoising autoencoder",
     "vae": "VAE",

@@ -136,6 +136,14 @@ def test_settings_that_do_not_fit_are_refused(changed, message):
         text(**changed)
 
 
+def test_patches_keep_their_pixels_where_the_computation_is_in_half_precision():
+    encoder = VisionTransformer(patch=4, width=8, depth=1, heads=2, dtype=jnp.bfloat16)
+    image = jax.random.uniform(jax.random.key(5), (1, 8, 8, 1))  # a bfloat16 has 8 binary digits
+    variables = jax.jit(encoder.init)(jax.random.key(6), image)
+    np.testing.assert_array_equal(encoder.apply(variables, image, method="patches"), patchify(image, 4))
+    assert encoder.apply(variables, image, method="states").dtype == jnp.bfloat16
+
+
 def test_patches_that_do_not_fill_the_image_are_refused():
     with pytest.raises(ValueError, match="patches of 5×5 pixels do not divide images of 8×8"):
         patchify(jnp.zeros((1, 8, 8, 1)), 5)

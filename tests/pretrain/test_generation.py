@@ -1,5 +1,6 @@
 """What generative objectives make of images: the errors that their losses measure, and lines and samples of latents."""
 
+import inspect
 from functools import partial
 
 import jax
@@ -14,7 +15,7 @@ from metarep_jax.pretrain import OBJECTIVES, ObjectiveConfig
 from metarep_jax.pretrain.autoencoder import autoencoder, reconstruct
 from metarep_jax.pretrain.generation import RECONSTRUCTIONS, interpolate, reconstruct_vae, reconstructions, sample_prior
 from metarep_jax.pretrain.mae import choose_patches, fill_in, mae
-from metarep_jax.pretrain.vae import vae_model
+from metarep_jax.pretrain.vae import vae, vae_model
 from metarep_jax.types import Keys
 
 LINEAR = partial(MLPDecoder, widths=())
@@ -39,6 +40,19 @@ def test_an_autoencoders_picture_has_the_error_that_its_loss_is(settings):
     loss, _ = objective.loss(params, state, {"inputs": ROWS}, KEYS, 0)
     assert jnp.square(found["reconstruction"] - found["original"]).mean() == pytest.approx(float(loss), rel=1e-5)
     assert list(found) == ["original", *(["corrupted"] if settings else []), "reconstruction"]
+
+
+@pytest.mark.parametrize("name", RECONSTRUCTIONS)
+def test_pictures_are_of_the_model_that_its_objective_trains_by_default(name):
+    drawn = inspect.signature(RECONSTRUCTIONS[name]).parameters
+    trains = inspect.signature(OBJECTIVES[name]).parameters
+    defaults = {key: (p.default, trains[key].default) for key, p in drawn.items() if p.default is not p.empty}
+    assert defaults and all(one == other for one, other in defaults.values()), defaults
+
+
+def test_a_vaes_model_is_by_default_the_one_it_trains():
+    model, trains = (inspect.signature(function).parameters for function in (vae_model, vae))
+    assert all(model[key].default == trains[key].default for key in model)
 
 
 @pytest.mark.parametrize("normalise", [False, True])

@@ -10,11 +10,12 @@ from objective_checks import BATCH, KEYS, SIZE, all_devices, check_devices, enco
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.pretrain import info_nce, moco, moco_v3
-from metarep_jax.pretrain.chain import chain
+from metarep_jax.pretrain.chain import apply_to_views, chain
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.queue import Queue, check_queue, enqueue
 from metarep_jax.pretrain.shuffled_norm import apply_in_groups, shuffle, unsynchronised
 from metarep_jax.pretrain.teacher import follow, momentum_at
+from metarep_jax.pretrain.views import make_views
 
 SMALL = {"hidden": 6, "out": 4}
 
@@ -103,6 +104,27 @@ def test_moco_v3_of_equal_embeddings_is_four_temperatures_times_the_log_of_the_b
     zeros = jax.tree.map(jnp.zeros_like, (params, state["teacher"]))
     value, _, _ = loss_of(objective, zeros[0], {**state, "teacher": zeros[1]})
     assert value == pytest.approx(4 * 0.3 * np.log(SIZE), rel=1e-5)
+
+
+def test_moco_v3_finds_each_views_key_of_the_other_view_among_the_batch():
+    objective = moco_v3(encoder(), augment=noisy, temperature=0.3, **SMALL)
+    params, state = started(objective)
+    projector = Head((6, 6, 4), last_norm=True)
+    short = chain(encoder=encoder(), projector=projector)
+    net = chain(encoder=encoder(), projector=projector, predictor=Head((6, 4), last_norm=True))
+
+    @jax.jit
+    def outputs(params, teacher):
+        views = make_views(noisy, BATCH, KEYS)
+        student = apply_to_views(net, params, state, views)[0]["predictor"]
+        return unit_rows(student), unit_rows(apply_to_views(short, teacher, state, views)[0]["projector"])
+
+    q, k = (np.asarray(rows, np.float64) for rows in outputs(params, state["teacher"]))
+    wanted = 0.0
+    for query, key in ((q[0], k[1]), (q[1], k[0])):
+        logits = query @ key.T / 0.3
+        wanted += 2 * 0.3 * np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits))
+    assert loss_of(objective, params, state)[0] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("devices", [1, 4])

@@ -116,11 +116,33 @@ def test_vicreg_of_collapsed_embeddings_is_the_variance_term_alone():
     assert covariance_term(rows) == pytest.approx(0, abs=1e-10)
 
 
-def test_vicreg_weighs_its_terms():
-    weights = {"invariance": 3.0, "variance": 5.0, "covariance": 7.0}
-    objective = vicreg(encoder(), augment=noisy, **weights, **SMALL)
-    value, _, metrics = loss_of(objective, *started(objective))
-    assert value == pytest.approx(sum(weight * float(metrics[name]) for name, weight in weights.items()), rel=1e-5)
+def projections(params, state):
+    """Both views' outputs of a projector of three layers, in double precision."""
+    net = chain(encoder=encoder(), projector=Head((6, 6, 4)))
+    views = jax.jit(lambda params: apply_to_views(net, params, state, make_views(noisy, BATCH, KEYS))[0])(params)
+    return np.asarray(views["projector"], np.float64)
+
+
+def test_vicreg_weighs_the_distance_and_both_views_variances_and_covariances():
+    objective = vicreg(encoder(), augment=noisy, invariance=3.0, variance=5.0, covariance=7.0, **SMALL)
+    params, state = started(objective)
+    views = projections(params, state)
+    wanted = 3.0 * np.mean((views[0] - views[1]) ** 2)
+    for rows in views:
+        matrix = np.cov(rows, rowvar=False)
+        wanted += 5.0 * np.maximum(0, 1 - np.sqrt(np.diag(matrix) + 1e-4)).mean()
+        wanted += 7.0 * np.sum(matrix[~np.eye(4, dtype=bool)] ** 2) / 4
+    assert loss_of(objective, params, state)[0] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_barlow_correlates_the_two_views():
+    objective = barlow(encoder(), augment=noisy, off_diagonal=0.2, **SMALL)
+    params, state = started(objective)
+    views = projections(params, state)
+    matrix = np.corrcoef(*views, rowvar=False)[:4, 4:]
+    off = matrix[~np.eye(4, dtype=bool)]
+    wanted = np.sum((1 - np.diag(matrix)) ** 2) + 0.2 * np.sum(off**2)
+    assert loss_of(objective, params, state)[0] == pytest.approx(wanted, rel=1e-3)
 
 
 def test_views_that_are_the_same_cost_vicreg_no_distance():

@@ -9,6 +9,8 @@ import pytest
 from objective_checks import BATCH, KEYS, SIZE, all_devices, check_devices, encoder, loss_of, noisy, started
 
 from metarep_jax.pretrain import dino, swav
+from metarep_jax.pretrain.chain import apply_to_views, chain
+from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.sinkhorn import sinkhorn
 from metarep_jax.pretrain.views import make_views, swapped_cross_entropy
 
@@ -97,16 +99,31 @@ def test_prototypes_stay_in_the_first_steps_when_told_to(make):
         assert bool(jnp.abs(grads(params, step)["prototypes"]).max() > 1e-6) == moves
 
 
-def test_the_centre_follows_the_teachers_mean_output():
-    objective = dino(encoder(), augment=noisy, centre_momentum=0.75, **SMALL)
+def test_dino_predicts_one_views_centred_sharpened_scores_from_the_others_and_centres_by_their_mean():
+    settings = {"temperature": 0.3, "teacher_temperature": 0.1, "centre_momentum": 0.75}
+    objective = dino(encoder(), augment=noisy, **settings, **SMALL)
     params, state = started(objective)
-    _, once, _ = loss_of(objective, params, state)
-    _, twice, _ = loss_of(objective, params, once)  # the same teacher and views: the same mean output m
-    np.testing.assert_allclose(twice["centre"], (1 - 0.75**2) / 0.25 * once["centre"], rtol=1e-4, atol=1e-7)
-    assert jnp.abs(once["centre"]).max() > 1e-3
+    state = {**state, "centre": jnp.linspace(-0.4, 0.4, 8)}
+    net = chain(encoder=encoder(), projector=Head((6, 6, 4), norm="none"))
+
+    @jax.jit
+    def scores(weights):
+        rows = apply_to_views(net, weights, state, make_views(noisy, BATCH, KEYS))[0]["projector"]
+        columns = weights["prototypes"]
+        lengths = jnp.linalg.norm(rows, axis=-1, keepdims=True) * jnp.linalg.norm(columns, axis=1)
+        return rows @ columns.T / lengths
+
+    student, teacher = (np.asarray(scores(weights), np.float64) for weights in (params, state["teacher"]))
+    sharp = np.exp((teacher - np.asarray(state["centre"])) / 0.1)
+    target = sharp / sharp.sum(-1, keepdims=True)
+    guess = student / 0.3 - np.log(np.exp(student / 0.3).sum(-1, keepdims=True))
+    value, after, _ = loss_of(objective, params, state)
+    assert value == pytest.approx(-(target * guess[::-1]).sum(-1).mean(), rel=1e-5)
+    wanted = 0.75 * np.asarray(state["centre"]) + 0.25 * teacher.mean((0, 1))
+    np.testing.assert_allclose(after["centre"], wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_sharpening_lowers_the_teachers_entropy_and_centring_takes_a_constant_out():
+def test_sharpening_lowers_the_teachers_entropy():
     entropies = []
     for teacher_temperature in (0.02, 0.1, 10.0):
         objective = dino(encoder(), augment=noisy, teacher_temperature=teacher_temperature, **SMALL)

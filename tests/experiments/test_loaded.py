@@ -1,0 +1,40 @@
+"""A finished model is loaded for data that it takes, and for no other."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from experiments.common import loaded
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import Model, ModelSpec, save_model
+
+
+def saved(folder, encoder, tokenizer=""):
+    """A folder with a model whose weights do not matter."""
+    spec = ModelSpec("learner", encoder, LearnerConfig(name="prototypical"), (40,), tokenizer=tokenizer)
+    save_model(folder, Model(spec, {"encoder": {"weight": jnp.ones(2)}}, {"encoder": {}}))
+    return folder
+
+
+def run_on(rate=8000, tokenizer="") -> Any:
+    """What is asked of a run."""
+    config = SimpleNamespace(audio=SimpleNamespace(rate=rate))
+    return SimpleNamespace(splits=SimpleNamespace(config=config), tokenizer=tokenizer)
+
+
+def test_recordings_at_another_rate_are_refused_with_the_flag_that_helps(tmp_path):
+    folder = saved(tmp_path, EncoderConfig(name="waveform", rate=16_000))
+    assert loaded(run_on(rate=16_000), folder).spec.encoder.rate == 16_000
+    with pytest.raises(ValueError, match=r"at 16000 Hz.*read at 8000 Hz; give --data.audio.rate 16000"):
+        loaded(run_on(rate=8000), folder)
+
+
+def test_token_ids_of_another_tokenizer_are_refused_with_the_flag_that_helps(tmp_path):
+    folder = saved(tmp_path, EncoderConfig(name="transformer"), tokenizer="a1b2")
+    assert loaded(run_on(tokenizer="a1b2"), folder).spec.tokenizer == "a1b2"
+    for other, said in (("c3d4", "token ids of the tokenizer c3d4"), ("", "no token ids")):
+        with pytest.raises(ValueError, match=f"takes token ids of the tokenizer a1b2, the data are {said}; .*-from"):
+            loaded(run_on(tokenizer=other), folder)
