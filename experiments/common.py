@@ -241,6 +241,12 @@ def loaded(run: Run, folder: Path) -> Model:
       ValueError: when it takes token ids of another tokenizer, or recordings at another rate.
     """
     model = load(folder)
+    check_model(run, folder, model)
+    return model
+
+
+def check_model(run: Run, folder: Path, model: Model) -> None:
+    """Raises ValueError for a model, of ``folder``, that does not take the run's data: see ``loaded``."""
     rate = run.splits.config.audio.rate
     if input_kind(model.spec.encoder) == "waves" and model.spec.encoder.rate != rate:
         raise ValueError(
@@ -252,7 +258,6 @@ def loaded(run: Run, folder: Path) -> Model:
             f"the model in {folder} takes {_ids(model.spec.tokenizer)}, the data are {_ids(run.tokenizer)}; give "
             f"--data.text.tokenizer-from {folder}, if they are text"
         )
-    return model
 
 
 def _ids(tokenizer: str) -> str:

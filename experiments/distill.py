@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from experiments.checkpoints import announce
 from experiments.common import (
     CommonConfig,
     LearnerFlag,
@@ -106,6 +107,7 @@ def few_shot_student(run: Run, settings: DistillSettings, teacher: Model, folder
         train = dataclasses.replace(train, steps=epochs.steps)
     card = ModelSpec("learner", student_config, settings.learner, teacher.spec.shape, way=way, tokenizer=run.tokenizer)
     feed = episode_feed(pool, spec, train.batch_size)
+    announce(folder, card)
     fitted = fit(
         distil_few_shot(student, teacher.learner(way), teacher.params, teacher.learner_state, make_loss(settings.loss)),
         augmented_feed(feed, make_augment(settings.augment)) if run.has_images else feed,
@@ -158,6 +160,8 @@ def fixed_classes_student(run: Run, config: DistillConfig, given: Model, seen: P
         check_encoder_variables(encoder, encoder_params, seen.inputs[:2])
     student = classifier(encoder, len(names), frozen=config.mode == "features")
     train = with_epochs(settings.train, settings.epochs, seen.label.shape[0])
+    card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(seen.inputs.shape[1:]), class_names=names)
+    announce(run.folder, card)
     fitted = fit(
         train_classifier(
             student, loss, teacher=teacher, augment=make_augment(settings.augment), encoder_params=encoder_params
@@ -171,7 +175,6 @@ def fixed_classes_student(run: Run, config: DistillConfig, given: Model, seen: P
         settings=training_settings(config),
         devices=run.devices_of(train),
     )
-    card = ModelSpec("classifier", encoder_config, LearnerConfig(), tuple(seen.inputs.shape[1:]), class_names=names)
     return Model(card, fitted.params["student"], fitted.state)
 
 

@@ -4,6 +4,7 @@
     python -m experiments.evaluate --model runs/pipeline-omniglot/student --data.name omniglot --data.data-dir DIR
     python -m experiments.evaluate --model runs/pretrain-glyphs --learner finetune_head finetune_all scratch
     python -m experiments.evaluate --model runs/seed0 runs/seed1 runs/seed2
+    python -m experiments.evaluate --model runs/pretrain-glyphs --checkpoint 1000    # or 0, the latest of a training
 
 Rows: the model itself under each mode, nearest prototype and logistic regression on its frozen features, the learners
 of --learner from its encoder, a linear probe and weighted nearest neighbours on a labelled split of the test classes;
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.checkpoints import model_at
 from experiments.common import CommonConfig, Run, console, finish, loaded, parse, run_experiment
 from experiments.figures import embedding_figure
 from experiments.held_out import held_out_cells
@@ -107,6 +109,8 @@ class EvaluateConfig(CommonConfig):
 
     model: tuple[Path, ...] = (Path("runs/quickstart"),)
     """Folder of a finished run; or several, of the same method from different seeds."""
+    checkpoint: int | None = None
+    """Step of a checkpoint to judge in place of the finished model, of a run that may be under way; 0: the latest."""
     learner: tuple[str, ...] = ()
     """More learners to judge, by name or as my_module:my_learner: each a row, from the model's encoder and without
     meta-training of its own."""
@@ -116,6 +120,8 @@ class EvaluateConfig(CommonConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.checkpoint is not None and self.checkpoint < 0:
+            raise ValueError(f"checkpoint must be a step, or 0 for the latest, got {self.checkpoint}")
         if not self.model:
             raise ValueError("model must be the folder of a finished run, or several; got none")
         for name in self.learner:
@@ -288,12 +294,26 @@ def joined(first: results.Cells, second: results.Cells) -> results.Cells:
     return {row: {**first.get(row, {}), **second.get(row, {})} for row in [*first, *second]}
 
 
+def model_of(run: Run, folder: Path) -> Model:
+    """The finished model of a run, or that of the checkpoint that is asked for."""
+    step = run.config.checkpoint
+    if step is not None:
+        return model_at(run, folder, step or None)
+    if not (folder / "model").is_dir() and (folder / "checkpoints").is_dir():
+        raise FileNotFoundError(
+            f"the training in {folder} is not finished; its own command goes on with it, --checkpoint 0 judges what "
+            "there is"
+        )
+    return loaded(run, folder)
+
+
 def work(run: Run) -> None:
     folders = run.config.model
-    models = [loaded(run, folder) for folder in folders]
+    step = run.config.checkpoint
+    models = [model_of(run, folder) for folder in folders]
     if others := [str(folder) for folder, model in zip(folders, models) if model.spec != models[0].spec]:
         raise ValueError(f"a mean is over models of one kind; {', '.join(others)} differ from {folders[0]}")
-    objective = kept_objective(folders[0])
+    objective = kept_objective(folders[0]) if step is None else None
     if objective is None and not run.has_classes:
         raise ValueError(
             f"there is nothing to judge: the test rows of {run.config.data.name} are of one class, and {folders[0]} "

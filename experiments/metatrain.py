@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from experiments.checkpoints import announce
 from experiments.common import (
     CommonConfig,
     LearnerFlag,
@@ -157,6 +158,7 @@ def metatrained_model(
     spec = training_episode(run, settings.episode, learner, settings.tasks.source)
     shape = tuple(pool.inputs.shape[1:])
     card = ModelSpec("learner", encoder_config, settings.learner, shape, way=spec.way, tokenizer=run.tokenizer)
+    announce(folder, card)
     fitted = fit(
         meta_learning(learner, spec, encoder_params=encoder_params),
         training_tasks(run, settings, spec, embed),

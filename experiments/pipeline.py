@@ -16,9 +16,10 @@ import tyro
 from experiments.common import CommonConfig, LearnerFlag, Run, console, finish, run_experiment
 from experiments.distill import DistillSettings, few_shot_stage, parameter_cells
 from experiments.evaluate import BASELINES, EvaluateSettings, cells_of, frozen
+from experiments.features import untrained_model
 from experiments.figures import bars_figure, curves_figure, embedding_figure, episode_figure, views_figure
 from experiments.metatrain import MetatrainSettings, metatrain_stage, training_episode
-from experiments.pretrain import PretrainSettings, pretrain_stage, untrained_model
+from experiments.pretrain import PretrainSettings, pretrain_stage
 from metarep_jax.data import DataConfig
 from metarep_jax.distill import LossConfig
 from metarep_jax.encoders import EncoderConfig

@@ -14,24 +14,21 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from experiments.checkpoints import announce
 from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, joined
+from experiments.features import features_model, features_spec, untrained_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
 from experiments.held_out import held_out_cells
 from experiments.objectives import Trained, judge_objective, keep_objective, objective_figures
 from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_classmates, with_partners
-from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder, refit_statistics
-from metarep_jax.encoders.features import compute_features, fit_whitening
-from metarep_jax.metalearn import LearnerConfig
-from metarep_jax.model import Model, ModelSpec
+from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
+from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
 from metarep_jax.types import Feed, Partnered, Pool
-
-FITTED_ROWS = 20_000  # training images that norms and whitening are fitted on; more changes nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +82,7 @@ def train_objective(run: Run, settings: PretrainSettings, folder: Path) -> Train
     encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
     augment = make_augment(settings.augment) if run.has_images else None
     objective = make_objective(settings.objective, encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
+    announce(folder, features_spec(run, config.encoder), settings.whiten)
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
         del step
@@ -132,30 +130,6 @@ def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
     elif settings.objective.name == "supcon":
         partnered = with_classmates(pool)
     return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
-
-
-def features_model(run: Run, variables: Any, whiten: float) -> Model:
-    """Frozen features as a nearest-prototype model by cosine, normalised and whitened by the training images."""
-    pool = run.splits.train
-    rows = pool.label.shape[0]
-    some = pool.inputs[:: max(rows // FITTED_ROWS, 1)]
-    variables = refit_statistics(make_encoder(run.config.encoder), variables, some)
-    spec = ModelSpec(
-        kind="learner",
-        encoder=run.config.encoder,
-        learner=LearnerConfig(name="prototypical", distance="cosine"),
-        shape=tuple(pool.inputs.shape[1:]),
-        tokenizer=run.tokenizer,
-    )
-    model = Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
-    return dataclasses.replace(model, whitening=fit_whitening(compute_features(model.embed, some), power=whiten))
-
-
-def untrained_model(run: Run, whiten: float) -> Model:
-    """The same encoder with its initial weights, treated in the same way: what the architecture alone gives."""
-    encoder = make_encoder(run.config.encoder)
-    variables = jax.jit(encoder.init)(run.key(1), run.splits.train.inputs[:2])
-    return features_model(run, variables, whiten)
 
 
 def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from experiments.common import CommonConfig, Run, finish, loaded, parse, run_experiment
 from experiments.evaluate import EvaluateSettings, averaged, cells_of
+from experiments.features import features_model, untrained_model
 from experiments.figures import bars_figure, curves_figure, embedding_figure
 from experiments.metatrain import MetatrainSettings, metatrain_stage
-from experiments.pretrain import PretrainSettings, features_model, pretrain_stage, untrained_model
+from experiments.pretrain import PretrainSettings, pretrain_stage
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model

@@ -31,8 +31,9 @@ import cattrs
 
 from experiments.common import Run, parse
 from experiments.evaluate import EvaluateSettings, evaluate_model
+from experiments.features import features_model, untrained_model
 from experiments.metatrain import MetatrainSettings, metatrain_stage
-from experiments.pretrain import PretrainSettings, features_model, pretrain_stage, untrained_model
+from experiments.pretrain import PretrainSettings, pretrain_stage
 from experiments.tables.intents_folds import DATA, fold_of
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import Row, RowsConfig, RowTable

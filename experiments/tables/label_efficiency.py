@@ -20,8 +20,9 @@ import numpy as np
 
 from experiments.common import Run, parse
 from experiments.evaluate import evaluate_model
+from experiments.features import features_model, untrained_model
 from experiments.metatrain import MetatrainSettings, metatrain_stage
-from experiments.pretrain import PretrainSettings, features_model, pretrain_stage, untrained_model
+from experiments.pretrain import PretrainSettings, pretrain_stage
 from experiments.tables.command import Budget
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Shaped
 
 from experiments.common import Run, stage, training_settings
 from experiments.evaluate import averaged
-from experiments.pretrain import FITTED_ROWS, PretrainSettings, features_model, train_objective, training_feed
+from experiments.features import features_model, fitting_rows
+from experiments.pretrain import PretrainSettings, train_objective, training_feed
 from metarep_jax.data import make_augment
 from metarep_jax.distill import distil_features
 from metarep_jax.encoders import encoder_variables, make_encoder, refit_statistics
@@ -46,8 +47,7 @@ def projector_accuracy(
     params = {name: trained.params[name] for name in ("encoder", "projector")}
     widths = tuple(params["projector"][f"Dense_{index}"]["kernel"].shape[1] for index in (0, 1))
     module = Projected(make_encoder(run.config.encoder), Head(widths))
-    pool = run.splits.train
-    some = pool.inputs[:: max(pool.label.shape[0] // FITTED_ROWS, 1)]
+    some = fitting_rows(run)
     stats = {name: trained.state[name] for name in params}
     variables = refit_statistics(module, {"params": params, "batch_stats": stats}, some)
     embed = jax.jit(partial(module.apply, variables, running=True))

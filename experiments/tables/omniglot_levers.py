@@ -18,7 +18,8 @@ import cattrs
 
 from experiments.common import Run, parse
 from experiments.evaluate import EvaluateSettings, evaluate_model
-from experiments.pretrain import PretrainSettings, features_model, pretrain_stage
+from experiments.features import features_model
+from experiments.pretrain import PretrainSettings, pretrain_stage
 from experiments.rounds import RoundsSettings, rounds_stage
 from experiments.tables.command import Budget
 from experiments.tables.lever_stages import projector_accuracy, self_distilled

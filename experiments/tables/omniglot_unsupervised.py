@@ -21,8 +21,9 @@ import cattrs
 
 from experiments.common import Run, parse
 from experiments.evaluate import EvaluateSettings, evaluate_model
+from experiments.features import features_model, untrained_model
 from experiments.metatrain import metatrain_stage
-from experiments.pretrain import features_model, pretrain_stage, untrained_model
+from experiments.pretrain import pretrain_stage
 from experiments.rounds import rounds_stage
 from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
 from experiments.tables.published import COLUMNS

@@ -32,7 +32,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from experiments.common import parse, with_data_dir
-from experiments.pretrain import PretrainSettings, pretrain_stage, untrained_model
+from experiments.features import untrained_model
+from experiments.pretrain import PretrainSettings, pretrain_stage
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import Row, RowsConfig, RowTable
 from experiments.tables.rows import main as run_table

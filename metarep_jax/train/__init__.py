@@ -18,6 +18,7 @@ from metarep_jax.train.processes import is_first, start_processes
 from metarep_jax.train.run_folder import RunFolderInUse, open_run
 from metarep_jax.train.signals import Terminated
 from metarep_jax.train.trainable import meta_learning, pretraining
+from metarep_jax.train.weights import Weights, read_weights
 
 __all__ = [
     "AXIS",
@@ -27,6 +28,7 @@ __all__ = [
     "RunFolderInUse",
     "Terminated",
     "TrainingDiverged",
+    "Weights",
     "check_batch",
     "compute_dtype",
     "dividing_devices",
@@ -40,6 +42,7 @@ __all__ = [
     "open_run",
     "pretraining",
     "read_lines",
+    "read_weights",
     "start_processes",
     "use_cpu_devices",
 ]

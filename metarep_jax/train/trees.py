@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from metarep_jax.train.disk import check_space, clear_disk_errors
-from metarep_jax.train.packing import check_digest, digest_of, pack, unpack
+from metarep_jax.train.packing import digest_of, pack, unpack
 
 
 def save_tree(folder: Path, tree: PyTree) -> None:
@@ -42,24 +43,33 @@ def load_tree(folder: Path) -> PyTree:
       FileNotFoundError: when there is nothing.
       ValueError: when a digest shows damage.
     """
-    import orbax.checkpoint as ocp
-
     folder = Path(folder).absolute()
     if not folder.is_dir() and folder.with_name(folder.name + ".old").is_dir():
         folder = folder.with_name(folder.name + ".old")  # killed between the two renames
     if not folder.is_dir():
         raise FileNotFoundError(f"there are no saved arrays at {folder}")
+    leaves, meta = read_packed(folder)
+    if digest_of(meta["structure"]) != meta["structure_digest"]:
+        raise ValueError(f"the saved arrays at {folder} are damaged: their structure is not the one that was written")
+    return jax.tree.map(lambda index: leaves[index], meta["structure"])
+
+
+def read_packed(folder: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """The arrays and the description of a tree, or of a checkpoint, in ``folder``.
+
+    Raises:
+      ValueError: when a digest shows damage.
+    """
+    import orbax.checkpoint as ocp
+
     restore = ocp.args
     try:
         with _checkpointer(ocp) as checkpointer:
             items = restore.Composite(arrays=restore.StandardRestore(), meta=restore.JsonRestore())
             found = checkpointer.restore(folder, args=items)
-        meta = found["meta"]
-        check_digest("its structure", digest_of(meta["structure"]), meta["structure_digest"])
-        leaves = unpack(found["arrays"], meta)
+        return unpack(found["arrays"], found["meta"]), found["meta"]
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"the saved arrays at {folder} are damaged: {error}") from error
-    return jax.tree.map(lambda index: leaves[index], meta["structure"])
 
 
 def first_process_only(ocp: Any) -> Any:

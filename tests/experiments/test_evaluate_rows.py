@@ -1,6 +1,8 @@
 """The rows of experiments.evaluate: columns that there are classes for, means over models, an objective by itself."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_several_models_give_the_mean_of_the_cells_that_all_have():
     assert joined(first, {"a": {"z": cell(0.0)}, "c": {}})["a"].keys() == {"x", "y", "z"}
 
 
-def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder(tmp_path):
+def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder_and_at_its_checkpoints(tmp_path, capsys):
     folder_of_images(tmp_path / "images", classes=14)
     common = ["--data.name", "folder", "--data.data-dir", tmp_path / "images", "--data.image-size", 8]
     common += ["--data.cache-dir", tmp_path / "cache", "--devices", 1, "--evaluate.ways", 2, "--evaluate.shots", 1]
@@ -44,6 +46,7 @@ def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder(tmp_pat
     train = ["--encoder.name", "mlp", "--encoder.width", 4, "--pretrain.objective.name", "vae"]
     train += ["--pretrain.objective.latent", 2, "--pretrain.train.steps", 2, "--pretrain.train.batch-size", 4]
     train += ["--pretrain.optimiser.warmup-steps", 0, "--pretrain.train.no-tensorboard"]
+    train += ["--pretrain.train.checkpoint-every", 1]
 
     def run(name, experiment, config, *words):
         words = [str(word) for word in (*common, "--run-folder", tmp_path / name, *words)]
@@ -61,3 +64,14 @@ def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder(tmp_pat
         assert judged["pretrained"][column]["mean"] == pytest.approx(trained["pretrained"][column]["mean"], rel=1e-4)
     for figure in ("reconstructions", "interpolations", "samples", "embedding"):
         assert (tmp_path / "evaluate" / "figures" / f"{figure}.png").is_file()
+
+    last = run("last", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 2)
+    assert last["model"] == judged["model"] and last["linear probe"] == judged["linear probe"]
+    shutil.rmtree(tmp_path / "pretrain" / "model")
+    latest = run("latest", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 0)
+    assert latest == last
+    refused = {"is not finished.*--checkpoint 0": [], "no checkpoint of step 9; there are: 1, 2": ["--checkpoint", 9]}
+    for said, words in refused.items():
+        with pytest.raises(SystemExit):
+            run(f"refused{len(words)}", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", *words)
+        assert re.search(said, " ".join(capsys.readouterr().out.split()))

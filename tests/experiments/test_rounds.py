@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from experiments.common import prepared
-from experiments.pretrain import untrained_model
+from experiments.features import untrained_model
 from experiments.rounds import RoundsConfig, RoundsSettings, rounds_stage
 from metarep_jax.data import DataConfig
 from metarep_jax.data.pseudo_tasks import TaskConfig
