@@ -112,13 +112,15 @@ def _beside(found: Mapping[str, Cell], column: str) -> str:
 
 
 def caption(result: Result) -> str:
-    """One line that says what the numbers are: protocol, episodes, device, time."""
+    """One line that says what the numbers are: protocol, episodes, seeds, device, time."""
     counts = {
         cell["n"] for row in main_and_modes(result.cells)[0].values() for name, cell in row.items() if is_accuracy(name)
     }
     parts = [result.protocol.strip()]
     if counts:
-        parts.append(f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell")
+        seeds = _seeds(result)
+        of = f"{_range(seeds)} seed{'s' if max(seeds) > 1 else ''}"
+        parts.append(f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell, {of}")
     if any(is_published(column) for row in result.cells.values() for column in row):
         parts.append("in brackets what was published, ✓ where ours lies within its interval or is better")
     parts.append(f"{device_text(result)}, {duration(result.wall_clock_s)}")
@@ -140,6 +142,12 @@ def duration(seconds: float | int) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _seeds(result: Result) -> set[int]:
+    """How many seeds stand behind cells."""
+    merged = result.config.get("cells", {})
+    return {cell["seeds"] for row in merged.values() for cell in row.values()} or {len(result.seeds)}
 
 
 def _range(counts: set[int]) -> str:

@@ -128,6 +128,15 @@ def test_published_numbers_stand_in_brackets_beside_ours():
     assert "98.50±0.25 ✓" in console.export_text()
 
 
+def test_a_caption_says_how_many_seeds_stand_behind_accuracies_and_of_a_merged_table_behind_its_cells():
+    one = dataclasses.replace(result(), seeds=[0])
+    assert ", 1 seed;" in caption(one)
+    assert ", 3 seeds;" in caption(dataclasses.replace(one, seeds=[0, 1, 2]))
+    merged = {"cells": {"maml": {"5w1s": {"seeds": 1}}, "best": {"5w1s": {"seeds": 3}}}}
+    assert ", 1–3 seeds;" in caption(dataclasses.replace(one, config=merged))
+    assert "seed" not in caption(dataclasses.replace(one, cells={"maml": {"5shot": cell(0.9)}}))
+
+
 def test_errors_are_best_when_low():
     cells = {"maml": {"5shot": cell(0.9, 0.05), "5shot_published": cell(1.13, 0.18, 1)}}
     assert markdown_table(cells).splitlines()[2] == "| MAML | 0.90 ± 0.05 ✓ (1.13 ± 0.18) |"
