@@ -26,6 +26,7 @@ def announce(folder: Path, spec: ModelSpec, whiten: float | None = None) -> None
       whiten: for frozen features: the power of their whitening, which is fitted once they are there.
     """
     if is_first():
+        folder.mkdir(parents=True, exist_ok=True)
         told = {"spec": cattrs.unstructure(spec), "whiten": whiten}
         replace_file(folder / FILE, json.dumps(told, indent=2) + "\n")
 

@@ -99,6 +99,7 @@ def levers(budget: Budget) -> dict[str, Lever]:
         ),
         "projector_kept": used("the projector's outputs as features", projector=True),
         "centred_only": used("not whitened", whiten=0.0),
+        "less_whitened": used("whitened by the power 0.1", whiten=0.1),
         "fully_whitened": used("fully whitened", whiten=0.5),
         "views_8": used("features averaged over 8 views at test", views=8),
         "views_32": used("features averaged over 32 views at test", views=32),
@@ -107,6 +108,7 @@ def levers(budget: Budget) -> dict[str, Lever]:
         "round_1": dataclasses.replace(once_more, note="one round on clusters of k-reciprocal neighbours", after=1),
         "round_2": dataclasses.replace(once_more, after=2),
         "round_3": dataclasses.replace(once_more, after=3),
+        "round_3_less_whitened": dataclasses.replace(once_more, note="whitened by the power 0.1", after=3, whiten=0.1),
         "round_3_views_32": dataclasses.replace(once_more, note="and averaged over 32 views", after=3, views=32),
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.metatrain import MetatrainSettings
 from experiments.pretrain import PretrainSettings
-from experiments.rounds import RoundsSettings
+from experiments.rounds import WHITEN_AFTER, RoundsSettings
 from experiments.tables.command import Budget
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
@@ -23,7 +23,6 @@ STEPS: dict[Budget, int] = {"trial": 4, "short": 2500, "full": 128_000}
 BEST_STEPS: dict[Budget, int] = {"trial": 6, "short": 6000, "full": 40_000}
 ROUND_STEPS: dict[Budget, int] = {"trial": 4, "short": 1000, "full": 10_000}
 ROUNDS = 4  # of the best row
-AVERAGED = 32  # views that the best row's features are averaged over at test
 CONV4 = EncoderConfig(name="conv4", width=64)
 # Pixels with mean 0 and deviation 1: as they are, MAE's loss stayed at that of the mean image for 500 steps.
 TRANSFORMER = EncoderConfig(name="vit", width=128, depth=4, patch=4, mean=0.08, std=0.24)
@@ -169,7 +168,7 @@ def tasks(source: TaskConfig, budget: Budget, steps: int | None = None) -> Metat
 
 
 def best(budget: Budget) -> Recipe:
-    """SimCLR with neighbours found anew, then tasks of clusters, in rounds, averaged over views at test."""
+    """SimCLR with neighbours found anew, then tasks of clusters, in rounds."""
     steps = BEST_STEPS[budget]
     start = stage_one(ObjectiveConfig(name="simclr", neighbours=5, neighbours_after=steps // 4), budget)
     start = dataclasses.replace(
@@ -178,11 +177,9 @@ def best(budget: Budget) -> Recipe:
     dense = TaskConfig("clusters", clustering="dense", partitions=1)
     return Recipe(
         f"SimCLR whose partners are mutual neighbours, {steps:,} steps; then {ROUNDS} rounds of Prototypical Networks "
-        f"on clusters, quarter turns for others, {ROUND_STEPS[budget]:,} steps each; features averaged over {AVERAGED} "
-        "views at test",
+        f"on clusters, quarter turns for others, {ROUND_STEPS[budget]:,} steps each",
         pretrain=start,
-        rounds=RoundsSettings(rounds=ROUNDS, meta=tasks(dense, budget, ROUND_STEPS[budget])),
-        views=AVERAGED,
+        rounds=RoundsSettings(rounds=ROUNDS, whiten_after=WHITEN_AFTER, meta=tasks(dense, budget, ROUND_STEPS[budget])),
     )
 
 

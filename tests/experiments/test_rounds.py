@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from experiments.common import prepared
@@ -27,6 +28,8 @@ def test_rounds_without_clusters_are_refused():
         RoundsSettings(meta=dataclasses.replace(META, tasks=TaskConfig("labels")))
     with pytest.raises(ValueError, match="views"):
         RoundsSettings(views=-1)
+    with pytest.raises(ValueError, match=r"whiten_after must lie between 0 and 0.5, got 0.7"):
+        RoundsSettings(whiten_after=0.7)
 
 
 @pytest.mark.slow
@@ -44,5 +47,10 @@ def test_each_round_starts_from_the_one_before_and_a_finished_one_is_not_trained
     assert len(first) == 2 and capsys.readouterr().out.count("is in") == 2
     for one, other in zip(first, again, strict=True):
         assert (one.embed(images) == other.embed(images)).all()
+    less = rounds_stage(run, dataclasses.replace(settings, whiten_after=0.0), start, run.folder)
+    for one, other in zip(first, less, strict=True):
+        turned = one.whitening.matrix @ one.whitening.matrix.T, other.whitening.matrix @ other.whitening.matrix.T
+        assert abs(turned[0] - turned[1]).max() > 1e-3  # the encoder is the same, and what follows it is not
+        assert (abs(turned[1] - np.eye(len(turned[1]))) < 1e-4).all()
     features = [model.embed(images) for model in (start, *first)]
     assert (features[0] != features[1]).any() and (features[1] != features[2]).any()
