@@ -83,6 +83,7 @@ ROWS = {
     "round_3": "three rounds",
     "round_3_less_whitened": "three rounds, less whitened",
     "round_3_views_32": "three rounds, 32 views averaged",
+    "pooled_round": "max-pooling and a round, less whitened",
     "from_scratch": "from scratch",
     "pretrained_first": "after pretraining without labels",
     "prototypical_scratch": "Prototypical Networks from scratch",
