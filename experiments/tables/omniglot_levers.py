@@ -32,7 +32,7 @@ from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.pretrain import ObjectiveConfig
-from metarep_jax.report.figures import save_bars
+from metarep_jax.report.figures import save_gains
 
 STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 128_000}
 
@@ -127,7 +127,7 @@ TABLE = RowTable(
     "Omniglot without labels, Vinyals' 172 validation classes, 15 queries a class, no rotations",
     tuple(levers("short")),
     ("omniglot",),
-    save_bars,
+    partial(save_gains, base="base"),
 )
 
 

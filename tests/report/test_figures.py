@@ -11,6 +11,7 @@ from metarep_jax.report import figures
 from metarep_jax.report.figures.canvas import printable, shortened, spread
 from metarep_jax.report.figures.curves import _smoothed
 from metarep_jax.report.figures.embedding import principal_components, project
+from metarep_jax.report.figures.gains import gain
 from metarep_jax.report.figures.lines import halvings
 from metarep_jax.report.figures.words import MISSED, RIGHT, WRONG, bars_of
 from metarep_jax.types import Episode, Examples
@@ -43,6 +44,21 @@ def test_rows_of_images_have_room_for_their_names_and_pairs_for_the_way_between(
     for steps in (6, 9):
         figures.save_interpolations(tmp_path / f"{steps}.png", images, np.stack([images] * steps, axis=1), images)
     assert size(tmp_path / "9.png")[0] > size(tmp_path / "6.png")[0]
+
+
+def test_a_gain_is_a_difference_with_the_interval_of_two_independent_numbers(tmp_path):
+    cells = {
+        "base": {"5w1s": {"mean": 89.0, "ci95": 0.3, "n": 9}},
+        "queue": {"5w1s": {"mean": 84.5, "ci95": 0.4, "n": 9}},
+        "views_8": {"5w1s": {"mean": 90.0, "ci95": None, "n": 9}},
+    }
+    assert gain(cells, "queue", "base", "5w1s") == pytest.approx((-4.5, 0.5))
+    assert gain(cells, "views_8", "base", "5w1s") == pytest.approx((1.0, 0.3))
+    figures.save_gains(tmp_path / "three.png", cells, base="base")
+    figures.save_gains(tmp_path / "two.png", {row: cells[row] for row in ("base", "queue")}, base="base")
+    assert size(tmp_path / "three.png")[1] > size(tmp_path / "two.png")[1]
+    with pytest.raises(ValueError, match="no row 'best' to compare with; there are: base, queue, views_8"):
+        figures.save_gains(tmp_path / "none.png", cells, base="best")
 
 
 def test_samples_are_ten_a_row(tmp_path):

@@ -3,6 +3,7 @@
 from metarep_jax.report.figures.bars import save_bars
 from metarep_jax.report.figures.curves import save_learning_curves
 from metarep_jax.report.figures.embedding import save_embedding_map
+from metarep_jax.report.figures.gains import save_gains
 from metarep_jax.report.figures.layers import save_layer_similarity
 from metarep_jax.report.figures.lines import save_lines
 from metarep_jax.report.figures.mosaics import (
@@ -21,6 +22,7 @@ __all__ = [
     "save_bars",
     "save_embedding_map",
     "save_episode",
+    "save_gains",
     "save_interpolations",
     "save_layer_similarity",
     "save_learning_curves",
