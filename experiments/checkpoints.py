@@ -9,12 +9,15 @@ import jax.numpy as jnp
 
 from experiments.common import Run, check_model
 from experiments.features import features_model
-from metarep_jax.encoders import encoder_variables
+from metarep_jax.distill import classifier
+from metarep_jax.encoders import input_dtype, make_encoder
+from metarep_jax.metalearn import adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.train import is_first, read_weights
+from metarep_jax.train import Weights, is_first, read_weights
 from metarep_jax.train.metrics import replace_file
+from metarep_jax.types import EpisodeSpec, episode_of
 
-FILE = "spec.json"  # in a stage's folder: what its checkpoints are of
+FILE = "trained.json"  # in a stage's folder: what its checkpoints are of
 
 
 def announce(folder: Path, spec: ModelSpec, whiten: float | None = None) -> None:
@@ -31,8 +34,9 @@ def announce(folder: Path, spec: ModelSpec, whiten: float | None = None) -> None
         replace_file(folder / FILE, json.dumps(told, indent=2) + "\n")
 
 
-def model_at(run: Run, folder: Path, step: int | None) -> Model:
-    """The model that a stage's checkpoint would be as the last; of frozen features, fitted on the run's training rows.
+def model_at(run: Run, folder: Path, step: int | None) -> tuple[Model, int]:
+    """The model that a stage's checkpoint would be as the last, and its step. Norms and whitening of frozen features
+    are fitted on the training rows of ``run``.
 
     Args:
       run: with the data.
@@ -46,12 +50,33 @@ def model_at(run: Run, folder: Path, step: int | None) -> Model:
     weights = read_weights(folder, step)
     file = folder / FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing, which says what the checkpoints of {folder} are of")
+        raise FileNotFoundError(
+            f"{file} is missing, which says what the checkpoints are of; the training's own command writes it, when it "
+            "goes on"
+        )
     told = json.loads(file.read_text(encoding="utf-8"))
     spec = cattrs.structure(told["spec"], ModelSpec)
-    params, state = jax.tree.map(jnp.asarray, (weights.params, weights.state))
-    model = Model(spec, params.get("student", params), state)  # of a distillation, the student
-    check_model(run, folder, model)
     if told["whiten"] is None:
-        return model
-    return features_model(run, encoder_variables(params, state), told["whiten"], spec)
+        model = model_of_weights(spec, weights)
+        check_model(run, folder, model)
+        return model, weights.step
+    blank = jnp.zeros((2, *spec.shape), input_dtype(spec.encoder))
+    shapes = dict(jax.eval_shape(make_encoder(spec.encoder).init, jax.random.key(0), blank))
+    params = weights.tree("params['encoder']", shapes["params"])
+    stats = weights.tree("state['encoder']", shapes.get("batch_stats", {}))
+    check_model(run, folder, Model(spec, {"encoder": params}, {"encoder": stats}))
+    return features_model(run, {"params": params, "batch_stats": stats}, told["whiten"], spec), weights.step
+
+
+def model_of_weights(spec: ModelSpec, weights: Weights) -> Model:
+    """A learner, a classifier, or the student of a distillation, whose structure follows from its ``spec``."""
+    encoder = make_encoder(spec.encoder, adapted=adapts_encoder(spec.learner.name))
+    blank, key = jnp.zeros((2, *spec.shape), input_dtype(spec.encoder)), jax.random.key(0)
+    if spec.kind == "classifier":
+        model = classifier(encoder, len(spec.class_names), frozen=weights.has("state['frozen']"))
+        params, state = jax.eval_shape(model.init, key, blank)
+    else:
+        episode = episode_of(EpisodeSpec(way=spec.way), blank)
+        params, state = jax.eval_shape(make_learner(spec.learner, encoder, way=spec.way).init, key, episode)
+    part = "params['student']" if weights.has("params['student']") else "params"
+    return Model(spec, weights.tree(part, params), weights.tree("state", state))

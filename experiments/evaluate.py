@@ -4,7 +4,7 @@
     python -m experiments.evaluate --model runs/pipeline-omniglot/student --data.name omniglot --data.data-dir DIR
     python -m experiments.evaluate --model runs/pretrain-glyphs --learner finetune_head finetune_all scratch
     python -m experiments.evaluate --model runs/seed0 runs/seed1 runs/seed2
-    python -m experiments.evaluate --model runs/pretrain-glyphs --checkpoint 1000    # or 0, the latest of a training
+    python -m experiments.evaluate --model runs/pretrain-glyphs --checkpoint 1500    # or 0, the latest of a training
 
 Rows: the model itself under each mode, nearest prototype and logistic regression on its frozen features, the learners
 of --learner from its encoder, a linear probe and weighted nearest neighbours on a labelled split of the test classes;
@@ -110,7 +110,9 @@ class EvaluateConfig(CommonConfig):
     model: tuple[Path, ...] = (Path("runs/quickstart"),)
     """Folder of a finished run; or several, of the same method from different seeds."""
     checkpoint: int | None = None
-    """Step of a checkpoint to judge in place of the finished model, of a run that may be under way; 0: the latest."""
+    """Step of a checkpoint to judge in place of the finished model, of a run that may be under way; 0: the latest. A
+    training keeps its last ones, as many as its train.keep. Whitening is fitted on the training rows of the data given
+    here; what only finished runs keep, such as decoders, is not judged."""
     learner: tuple[str, ...] = ()
     """More learners to judge, by name or as my_module:my_learner: each a row, from the model's encoder and without
     meta-training of its own."""
@@ -138,13 +140,14 @@ def evaluate_model(
     mode: NormMode | None = None,
     inner_steps: int | None = None,
     views: int = 0,
+    embed: Callable[[Any], Any] | None = None,
 ) -> dict[str, Interval]:
     """Accuracy in % by column. Columns that a learner with a head of its own cannot take are left out.
 
     Batch norm uses the statistics that ``mode`` names, or the protocol, or else the learner.
 
     Under running statistics features do not depend on the task, so those of the whole pool are computed once, averaged
-    over ``views`` of each image where any are asked for.
+    over ``views`` of each image where any are asked for; or by ``embed``, in place of the model's own.
     """
     found, once = {}, None
     split = "val" if pool is run.splits.val else "test"
@@ -158,7 +161,8 @@ def evaluate_model(
         ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=inner_steps)
         if ctx.norm == "running" and not adapts_encoder(model.spec.learner.name) and spec.rotations != "random":
             if once is None:
-                once = feature_pool(averaged(run, model, views), pool, rotations=spec.rotations == "classes")
+                features = embed or averaged(run, model, views)
+                once = feature_pool(features, pool, rotations=spec.rotations == "classes")
             identity: Any = Identity()
             learner = make_learner(model.spec.learner, identity, way=spec.way)
             params, state = params | {"encoder": {}}, state | {"encoder": {}}
@@ -294,41 +298,52 @@ def joined(first: results.Cells, second: results.Cells) -> results.Cells:
     return {row: {**first.get(row, {}), **second.get(row, {})} for row in [*first, *second]}
 
 
-def model_of(run: Run, folder: Path) -> Model:
-    """The finished model of a run, or that of the checkpoint that is asked for."""
+def models_of(run: Run, folders: Sequence[Path]) -> tuple[list[Model], str]:
+    """The finished models of runs, or those of the checkpoint that is asked for, and what to say of them.
+
+    Raises:
+      FileNotFoundError: where there is no such model.
+      ValueError: for models that do not fit the data, or differ in kind or step.
+    """
     step = run.config.checkpoint
-    if step is not None:
-        return model_at(run, folder, step or None)
-    if not (folder / "model").is_dir() and (folder / "checkpoints").is_dir():
-        raise FileNotFoundError(
-            f"the training in {folder} is not finished; its own command goes on with it, --checkpoint 0 judges what "
-            "there is"
-        )
-    return loaded(run, folder)
+    if step is None:
+        for folder in folders:
+            if not (folder / "model" / "spec.json").is_file() and (folder / "checkpoints").is_dir():
+                raise FileNotFoundError(
+                    f"the training in {folder} is not finished; its own command goes on with it, --checkpoint 0 judges "
+                    "what there is"
+                )
+        models, said = [loaded(run, folder) for folder in folders], ""
+    else:
+        found = [model_at(run, folder, step or None) for folder in folders]
+        if len(steps := {at for _, at in found}) > 1:
+            raise ValueError(f"the latest checkpoints are of steps {sorted(steps)}; give a step that all of them have")
+        models, said = [model for model, _ in found], f"the checkpoint of step {steps.pop()}"
+    if others := [str(folder) for folder, model in zip(folders, models) if model.spec != models[0].spec]:
+        raise ValueError(f"a mean is over models of one kind; {', '.join(others)} differ from {folders[0]}")
+    return models, said
 
 
 def work(run: Run) -> None:
     folders = run.config.model
-    step = run.config.checkpoint
-    models = [model_of(run, folder) for folder in folders]
-    if others := [str(folder) for folder, model in zip(folders, models) if model.spec != models[0].spec]:
-        raise ValueError(f"a mean is over models of one kind; {', '.join(others)} differ from {folders[0]}")
-    objective = kept_objective(folders[0]) if step is None else None
+    models, said = models_of(run, folders)
+    objective = kept_objective(folders[0]) if run.config.checkpoint is None else None  # kept of the last step alone
     if objective is None and not run.has_classes:
         raise ValueError(
             f"there is nothing to judge: the test rows of {run.config.data.name} are of one class, and {folders[0]} "
-            "holds no objective that could be judged by itself (only a run of experiments.pretrain keeps one)"
+            "holds no objective that could be judged by itself (only a finished run of experiments.pretrain keeps one, "
+            "and not for its checkpoints)"
         )
     cells = over_models([cells_of_model(run, model) for model in models])
     if objective is not None:
         judge_objective(run, run.folder, models[0].spec.encoder, objective)
         cells = joined(cells, held_out_cells(run.folder))
-    notes = [f"means over {len(models)} models; figures and rows of the objective are the first's"]
+    several = f"means over {len(models)} models; figures and rows of the objective are the first's"
     finish(
         run,
         {row: columns for row, columns in cells.items() if columns},
         figure_paths=[*([embedding_figure(run, models[0])] if run.has_classes else []), *objective_figures(run)],
-        notes=notes if len(models) > 1 else [],
+        notes=[*([said] if said else []), *([several] if len(models) > 1 else [])],
     )
 
 

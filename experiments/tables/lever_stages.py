@@ -1,6 +1,7 @@
 """Two things to do with a trained stage 1 that only the log of levers does: to judge its projector, and to have a new
 encoder learn its features."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,18 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
+from experiments.checkpoints import announce
 from experiments.common import Run, stage, training_settings
 from experiments.evaluate import averaged
-from experiments.features import features_model, fitting_rows
+from experiments.features import features_model, features_spec, fitting_rows
 from experiments.pretrain import PretrainSettings, train_objective, training_feed
 from metarep_jax.data import make_augment
 from metarep_jax.distill import distil_features
 from metarep_jax.encoders import encoder_variables, make_encoder, refit_statistics
-from metarep_jax.encoders.features import Identity, compute_features, fit_whitening, unit_rows
-from metarep_jax.evaluate import Interval, few_shot_accuracy
-from metarep_jax.evaluate.pools import feature_pool
-from metarep_jax.metalearn import LearnerConfig, make_learner
+from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
 from metarep_jax.model import Model
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.train import AXIS, compute_dtype, fit, pretraining
-from metarep_jax.types import EpisodeSpec
 
 VIEWS = 32  # over which the features of a teacher are averaged
 
@@ -38,38 +36,35 @@ class Projected(nn.Module):
         return self.projector(self.encoder(x, mask, running), running)
 
 
-def projector_accuracy(
-    run: Run, settings: PretrainSettings, folder: Path, specs: list[EpisodeSpec], *, episodes: int, whiten: float
-) -> dict[str, Interval]:
-    """Accuracy in % on the validation classes by nearest prototypes (cosine) of a trained SimCLR's projections, with
-    norms and whitening fitted on training images, as those of features are."""
+def projector_features(
+    run: Run, settings: PretrainSettings, folder: Path
+) -> Callable[[Shaped[Array, "n ..."]], Float[Array, "n dim"]]:
+    """The projections of a SimCLR that was trained in ``folder``, with norms and whitening fitted on training images,
+    as those of features are."""
     trained = train_objective(run, settings, folder)  # from its last checkpoint
     params = {name: trained.params[name] for name in ("encoder", "projector")}
     widths = tuple(params["projector"][f"Dense_{index}"]["kernel"].shape[1] for index in (0, 1))
-    module = Projected(make_encoder(run.config.encoder), Head(widths))
-    some = fitting_rows(run)
+    module, rows = Projected(make_encoder(run.config.encoder), Head(widths)), fitting_rows(run)
     stats = {name: trained.state[name] for name in params}
-    variables = refit_statistics(module, {"params": params, "batch_stats": stats}, some)
+    variables = refit_statistics(module, {"params": params, "batch_stats": stats}, rows)
     embed = jax.jit(partial(module.apply, variables, running=True))
-    whitening = fit_whitening(compute_features(embed, some), power=whiten)
-    rows = feature_pool(lambda inputs: whitening(embed(inputs)), run.splits.val)
-    identity: Any = Identity()
-    found, nothing = {}, {"encoder": {}}
-    for spec in specs:
-        learner = make_learner(LearnerConfig(name="prototypical", distance="cosine"), identity, way=spec.way)
-        key = run.key(2)  # the episodes of evaluate_model
-        found[spec.name] = few_shot_accuracy(
-            learner, nothing, nothing, rows, spec, key=key, episodes=episodes, mapper=run.mapper
-        )
-    return found
+    whitening = fit_whitening(compute_features(embed, rows), power=settings.whiten)
+    return lambda inputs: whitening(embed(inputs))
 
 
 def self_distilled(run: Run, settings: PretrainSettings, teacher: Model, folder: Path) -> Model:
     """A new encoder of the run's shape that learned the ``teacher``'s features, averaged over views of each training
-    image; taken from ``folder`` when an earlier run finished it there."""
+    image; taken from ``folder`` when an earlier run finished it there.
+
+    Raises:
+      ValueError: for settings with turned images, of which the teacher's features are not at hand.
+    """
+    if settings.rotations:
+        raise ValueError("self-distillation learns the features of images as they are; leave rotations out")
 
     def train() -> Model:
         config = run.config
+        announce(folder, features_spec(run, config.encoder), settings.whiten)
         encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
         targets = unit_rows(compute_features(averaged(run, teacher, VIEWS), run.splits.train.inputs))
         objective = distil_features(

@@ -4,9 +4,9 @@
     python -m experiments.tables.omniglot_levers --merge runs/tables/omniglot_levers
 
 The row ``base`` is SimCLR on handwriting views, without turned images. Every other row changes one thing of it, in
-training or at test; the last ones add rounds of clusters, one after the other. Vinyals' 172 validation classes without
-rotations, so that no choice is made on the test classes; nearest prototype by cosine on whitened features. The time of
-a training that rows share counts to the first of them.
+training or at test; the last ones add rounds of clusters, one after the other, and combine them with other changes.
+Vinyals' 172 validation classes without rotations, so that no choice is made on the test classes; nearest prototype by
+cosine on whitened features. The time of a training that rows share counts to the first of them.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from experiments.features import features_model
 from experiments.pretrain import PretrainSettings, pretrain_stage
 from experiments.rounds import RoundsSettings, rounds_stage
 from experiments.tables.command import Budget
-from experiments.tables.lever_stages import projector_accuracy, self_distilled
+from experiments.tables.lever_stages import projector_features, self_distilled
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
@@ -47,6 +47,7 @@ class Lever:
     training: str = "base"  # names the run of stage 1; rows that share it train alike
     rounds: RoundsSettings | None = None
     series: str = ""  # names the rounds that rows share
+    # None, and not False: a setting that came later and is not given leaves cells of before valid (``differences``).
     projector: bool | None = None  # whether its outputs are judged, and not the encoder's
     distilled: bool | None = None  # whether a new encoder learns the features, averaged over views, for as many steps
     after: int = 0  # rounds whose features are judged
@@ -178,8 +179,7 @@ def measure(config: OmniglotRowsConfig, lever: Lever, folder: Path, seed: int) -
     model = held(run, lever.pretrain, partial(pretrain_stage, run, lever.pretrain, run.folder))
     specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
     episodes = config.episodes or splits.protocol.episodes
-    if lever.projector:
-        return projector_accuracy(run, lever.pretrain, run.folder, specs, episodes=episodes, whiten=lever.whiten)
+    embed = projector_features(run, lever.pretrain, run.folder) if lever.projector else None
     if lever.distilled:
         run = run_in("self_distilled", lever.pretrain.train.batch_size)
         model = held(run, lever.pretrain, partial(self_distilled, run, lever.pretrain, model, run.folder))
@@ -188,7 +188,7 @@ def measure(config: OmniglotRowsConfig, lever: Lever, folder: Path, seed: int) -
         start, rounds = model, lever.rounds
         model = held(run, rounds, lambda: rounds_stage(run, rounds, start, run.folder)[lever.after - 1])
     model = features_model(run, model.encoder_params, lever.whiten)
-    return evaluate_model(run, model, splits.val, specs, episodes=episodes, views=lever.views)
+    return evaluate_model(run, model, splits.val, specs, episodes=episodes, views=lever.views, embed=embed)
 
 
 if __name__ == "__main__":

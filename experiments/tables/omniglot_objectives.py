@@ -42,7 +42,7 @@ class Recipe:
     pretrain: PretrainSettings | None = None
     meta: MetatrainSettings | None = None
     rounds: RoundsSettings | None = None
-    views: int = 0  # averaged over at test
+    views: int = 0  # averaged over at test; no row asks for any now
     ms: float = 100.0  # of a step of stage 1, and of a step of tasks, on two CPU cores; estimates
 
     @property

@@ -5,7 +5,7 @@ from typing import Literal
 from metarep_jax.report.results import Cell
 
 SUFFIX = "_published"
-ROUNDING = 1e-9  # 98.7 − 98.3 is not 0.4 to a computer
+ROUNDING = 0.005  # published numbers have two decimals at most
 Standing = Literal["above", "within", "below"]
 
 
@@ -21,18 +21,16 @@ def is_published(column: str) -> bool:
 
 def shortfall(ours: Cell, published: Cell, *, higher_is_better: bool) -> float:
     """By how much our mean misses the published interval (or mean, where that is all); 0 within it or beyond it."""
-    return max(_behind(ours, published, higher_is_better) - _margin(published), 0.0)
+    if standing(ours, published, higher_is_better=higher_is_better) != "below":
+        return 0.0
+    return _behind(ours, published, higher_is_better) - (published["ci95"] or 0.0)
 
 
 def standing(ours: Cell, published: Cell, *, higher_is_better: bool) -> Standing:
     """Whether our mean lies within the published interval (or is that mean), above (better) or below."""
-    behind, margin = _behind(ours, published, higher_is_better), _margin(published)
+    behind, margin = _behind(ours, published, higher_is_better), (published["ci95"] or 0.0) + ROUNDING
     return "below" if behind > margin else "above" if behind < -margin else "within"
 
 
 def _behind(ours: Cell, published: Cell, higher_is_better: bool) -> float:
     return (published["mean"] - ours["mean"]) * (1 if higher_is_better else -1)
-
-
-def _margin(published: Cell) -> float:
-    return (published["ci95"] or 0.0) + ROUNDING

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from metarep_jax.report.labels import is_accuracy, main_and_modes, number
-from metarep_jax.report.results import Cell, Result, read_result
+from metarep_jax.report.results import Cell, Result, difference, read_result
 from metarep_jax.report.tables import caption, duration, markdown_table, settings_table
 
 ABSENT = "not measured yet"
@@ -79,8 +79,7 @@ def value(query: str, results: Mapping[str, Result]) -> str:
     cells = [_cell(results[name], row, column) for row in rows.split(" minus ")]
     if len(cells) == 1:
         return f"{cells[0]['mean']:.1f}%" if is_accuracy(column) else number(cells[0]["mean"], column)
-    gain = cells[0]["mean"] - cells[1]["mean"]
-    margin = sum((cell["ci95"] or 0.0) ** 2 for cell in cells) ** 0.5
+    gain, margin = difference(*cells)
     return f"{gain:+.1f} ± {margin:.1f} points" if is_accuracy(column) else f"{gain:+,.4g}"
 
 

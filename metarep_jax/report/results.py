@@ -28,6 +28,11 @@ class Cell(TypedDict):
 Cells = dict[str, dict[str, Cell]]
 
 
+def difference(one: Cell, other: Cell) -> tuple[float, float]:
+    """How much larger one number is, and the half-width of the interval of that, as of independent numbers."""
+    return one["mean"] - other["mean"], ((one["ci95"] or 0.0) ** 2 + (other["ci95"] or 0.0) ** 2) ** 0.5
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What was run, on what, and what came out.

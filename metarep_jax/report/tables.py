@@ -118,9 +118,9 @@ def caption(result: Result) -> str:
     }
     parts = [result.protocol.strip()]
     if counts:
-        seeds = _seeds(result)
-        of = f"{_range(seeds)} seed{'s' if max(seeds) > 1 else ''}"
-        parts.append(f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell, {of}")
+        parts.append(
+            f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell, {_behind(result)}"
+        )
     if any(is_published(column) for row in result.cells.values() for column in row):
         parts.append("in brackets what was published, ✓ where ours lies within its interval or is better")
     parts.append(f"{device_text(result)}, {duration(result.wall_clock_s)}")
@@ -144,10 +144,12 @@ def duration(seconds: float | int) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _seeds(result: Result) -> set[int]:
-    """How many seeds stand behind cells."""
-    merged = result.config.get("cells", {})
-    return {cell["seeds"] for row in merged.values() for cell in row.values()} or {len(result.seeds)}
+def _behind(result: Result) -> str:
+    """How many seeds stand behind cells; of an evaluation, how many given models."""
+    merged, models = result.config.get("cells", {}), result.config.get("model")
+    seeds = {cell["seeds"] for row in merged.values() for cell in row.values()} or {len(result.seeds)}
+    counts, what = ({len(models)}, "model") if isinstance(models, list | tuple) else (seeds, "seed")
+    return f"{_range(counts)} {what}{'s' if max(counts) > 1 else ''}"
 
 
 def _range(counts: set[int]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from metarep_jax.train.disk import check_space, clear_disk_errors
-from metarep_jax.train.packing import digest_of, pack, unpack
+from metarep_jax.train.packing import check_digest, digest_of, pack, unpack
 
 
 def save_tree(folder: Path, tree: PyTree) -> None:
@@ -48,14 +48,16 @@ def load_tree(folder: Path) -> PyTree:
         folder = folder.with_name(folder.name + ".old")  # killed between the two renames
     if not folder.is_dir():
         raise FileNotFoundError(f"there are no saved arrays at {folder}")
-    leaves, meta = read_packed(folder)
-    if digest_of(meta["structure"]) != meta["structure_digest"]:
-        raise ValueError(f"the saved arrays at {folder} are damaged: their structure is not the one that was written")
+    leaves, meta = read_packed(folder, "structure")
     return jax.tree.map(lambda index: leaves[index], meta["structure"])
 
 
-def read_packed(folder: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
+def read_packed(folder: Path, part: str) -> tuple[list[np.ndarray], dict[str, Any]]:
     """The arrays and the description of a tree, or of a checkpoint, in ``folder``.
+
+    Args:
+      folder: where they lie.
+      part: of the description, with a digest of its own: "structure" of a tree, "given" of a checkpoint.
 
     Raises:
       ValueError: when a digest shows damage.
@@ -67,7 +69,9 @@ def read_packed(folder: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
         with _checkpointer(ocp) as checkpointer:
             items = restore.Composite(arrays=restore.StandardRestore(), meta=restore.JsonRestore())
             found = checkpointer.restore(folder, args=items)
-        return unpack(found["arrays"], found["meta"]), found["meta"]
+        meta = found["meta"]
+        check_digest(f"its {part}", digest_of(meta[part]), meta[f"{part}_digest"])
+        return unpack(found["arrays"], meta), meta
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"the saved arrays at {folder} are damaged: {error}") from error
 

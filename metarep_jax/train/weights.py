@@ -1,26 +1,46 @@
 """The weights in a checkpoint, by themselves: to judge a training that goes on, was ended, or came to its end."""
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from metarep_jax.train.packing import check_digest, digest_of
 from metarep_jax.train.trees import read_packed
 
-KEY = re.compile(r"\['([^']*)'\]")
+STATE = "[0]['train']."  # how the names of a checkpoint's leaves begin: see ``resume.save_position``
 
 
 class Weights(NamedTuple):
-    """Of a checkpoint: ``params`` (their average where the training kept one) and ``state``, nested dicts of numpy
-    arrays, and the ``settings`` that were given to ``fit``: "optimiser", "fit", "seed" and "run"."""
+    """Of one checkpoint: arrays by name, such as "params['encoder']['Dense_0']['kernel']" or "state['encoder'][…]".
+
+    Parameters are their average, where the training kept one.
+    """
 
     step: int
-    settings: dict[str, Any]
-    params: PyTree
-    state: PyTree
+    leaves: dict[str, np.ndarray]
+
+    def has(self, part: str) -> bool:
+        """Whether there is anything under a name, such as "params['student']"."""
+        return any(name.startswith(part) for name in self.leaves)
+
+    def tree(self, part: str, like: PyTree) -> PyTree:
+        """The arrays under a name, in a tree of the structure and shapes of ``like``.
+
+        Raises:
+          ValueError: when one of them is missing or has another shape.
+        """
+
+        def leaf(path: Any, wanted: Any) -> jax.Array:
+            name = f"{part}{jax.tree_util.keystr(path)}"
+            if name not in self.leaves or self.leaves[name].shape != wanted.shape:
+                there = self.leaves[name].shape if name in self.leaves else "missing"
+                raise ValueError(f"the checkpoint of step {self.step} does not fit: {name} is {there}")
+            return jnp.asarray(self.leaves[name])
+
+        return jax.tree.map_with_path(leaf, like)
 
 
 def read_weights(folder: Path | str, step: int | None = None) -> Weights:
@@ -32,7 +52,7 @@ def read_weights(folder: Path | str, step: int | None = None) -> Weights:
 
     Raises:
       FileNotFoundError: when there is no checkpoint, or none of that step; says which there are.
-      ValueError: when it is damaged, of several seeds, or of trees other than nested dicts.
+      ValueError: when it is damaged, or holds several seeds.
     """
     place = Path(folder).absolute() / "checkpoints"
     there = sorted(int(found.name) for found in place.glob("*") if found.name.isdigit())
@@ -41,28 +61,10 @@ def read_weights(folder: Path | str, step: int | None = None) -> Weights:
         hint = f"; there are: {', '.join(map(str, there))}" if there else ""
         raise FileNotFoundError(f"{folder} holds {wanted}{hint}")
     step = there[-1] if step is None else step
-    leaves, meta = read_packed(place / str(step))
-    check_digest("its settings", digest_of(meta["given"]), meta["given_digest"])
-    settings = meta["given"]["settings"]
-    if (seeds := settings["fit"]["seeds"]) != 1:
+    arrays, meta = read_packed(place / str(step), "given")
+    if (seeds := meta["given"]["settings"]["fit"]["seeds"]) != 1:
         raise ValueError(f"the checkpoint {place / str(step)} holds {seeds} seeds; weights are read of one")
-    named = {name: leaf for (name, *_), leaf in zip(meta["leaves"], leaves, strict=True)}
-    train = {part: _tree(named, f"[0]['train'].{part}", place / str(step)) for part in ("params", "average", "state")}
-    return Weights(step, settings, train["average"] or train["params"], train["state"])
-
-
-def _tree(named: dict[str, np.ndarray], prefix: str, place: Path) -> dict[str, Any]:
-    """The leaves whose names begin with ``prefix``, as nested dicts."""
-    tree: dict[str, Any] = {}
-    for name, leaf in named.items():
-        if not name.startswith(prefix):
-            continue
-        path = name.removeprefix(prefix)
-        *above, last = KEY.findall(path) or [""]
-        if KEY.sub("", path) or not last:
-            raise ValueError(f"weights are read of nested dicts; in {place} there is also {name}")
-        inner = tree
-        for key in above:
-            inner = inner.setdefault(key, {})
-        inner[last] = leaf
-    return tree
+    named = zip([name for name, *_ in meta["leaves"]], arrays, strict=True)
+    leaves = {name.removeprefix(STATE): leaf for name, leaf in named if name.startswith(STATE)}
+    averages = {name: leaf for name, leaf in leaves.items() if name.startswith("average")}
+    return Weights(step, leaves | {f"params{name.removeprefix('average')}": leaf for name, leaf in averages.items()})

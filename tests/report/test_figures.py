@@ -11,9 +11,9 @@ from metarep_jax.report import figures
 from metarep_jax.report.figures.canvas import printable, shortened, spread
 from metarep_jax.report.figures.curves import _smoothed
 from metarep_jax.report.figures.embedding import principal_components, project
-from metarep_jax.report.figures.gains import gain
 from metarep_jax.report.figures.lines import halvings
 from metarep_jax.report.figures.words import MISSED, RIGHT, WRONG, bars_of
+from metarep_jax.report.results import difference
 from metarep_jax.types import Episode, Examples
 
 RANDOM = np.random.default_rng(0)
@@ -52,8 +52,8 @@ def test_a_gain_is_a_difference_with_the_interval_of_two_independent_numbers(tmp
         "queue": {"5w1s": {"mean": 84.5, "ci95": 0.4, "n": 9}},
         "views_8": {"5w1s": {"mean": 90.0, "ci95": None, "n": 9}},
     }
-    assert gain(cells, "queue", "base", "5w1s") == pytest.approx((-4.5, 0.5))
-    assert gain(cells, "views_8", "base", "5w1s") == pytest.approx((1.0, 0.3))
+    assert difference(cells["queue"]["5w1s"], cells["base"]["5w1s"]) == pytest.approx((-4.5, 0.5))
+    assert difference(cells["views_8"]["5w1s"], cells["base"]["5w1s"]) == pytest.approx((1.0, 0.3))
     figures.save_gains(tmp_path / "three.png", cells, base="base")
     figures.save_gains(tmp_path / "two.png", {row: cells[row] for row in ("base", "queue")}, base="base")
     assert size(tmp_path / "three.png")[1] > size(tmp_path / "two.png")[1]

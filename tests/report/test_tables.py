@@ -100,6 +100,7 @@ def test_many_columns_are_spread_over_tables_that_fit_the_terminal():
     [
         (cell(98.3), cell(98.7, 0.4), True, ("within", 0.0)),
         (cell(98.2), cell(98.7, 0.4), True, ("below", 0.1)),
+        (cell(-40.410001), cell(-40.41, None), True, ("within", 0.0)),  # the same at the precision of what is published
         (cell(99.2), cell(98.7, 0.4), True, ("above", 0.0)),
         (cell(98.7, 0.25), cell(98.7, None), True, ("within", 0.0)),
         (cell(98.5, 0.25), cell(98.7, None), True, ("below", 0.2)),  # our own interval, wide as it may be, buys nothing
@@ -134,6 +135,7 @@ def test_a_caption_says_how_many_seeds_stand_behind_accuracies_and_of_a_merged_t
     assert ", 3 seeds;" in caption(dataclasses.replace(one, seeds=[0, 1, 2]))
     merged = {"cells": {"maml": {"5w1s": {"seeds": 1}}, "best": {"5w1s": {"seeds": 3}}}}
     assert ", 1–3 seeds;" in caption(dataclasses.replace(one, config=merged))
+    assert ", 3 models;" in caption(dataclasses.replace(one, config={"model": ["a", "b", "c"]}))
     assert "seed" not in caption(dataclasses.replace(one, cells={"maml": {"5shot": cell(0.9)}}))
 
 

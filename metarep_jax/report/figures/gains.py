@@ -5,7 +5,7 @@ from pathlib import Path
 from metarep_jax.report.figures.bars import BAR
 from metarep_jax.report.figures.canvas import INK, PALETTE, drawing, printable
 from metarep_jax.report.labels import column_label, columns_of, row_label
-from metarep_jax.report.results import Cells
+from metarep_jax.report.results import Cells, difference
 
 MORE, LESS = PALETTE[0], PALETTE[1]
 
@@ -27,13 +27,15 @@ def save_gains(path: Path | str, cells: Cells, *, base: str) -> None:
     with drawing(path, 3.0 + 2.4 * len(columns), 0.75 + BAR * len(rows), wspace=0.04) as figure:
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):
-            mean = cells[base][column]["mean"]
-            axes.set_title(printable(f"{column_label(column)}: {row_label(base)} {mean:.1f}%"))
+            theirs = cells[base][column]
+            axes.set_title(printable(f"{column_label(column)}: {row_label(base)} {theirs['mean']:.1f}%"))
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
             axes.grid(axis="x")
             axes.axvline(0, color=INK, linewidth=0.9)
-            found = {place: gain(cells, row, base, column) for place, row in enumerate(rows) if column in cells[row]}
+            found = {
+                place: difference(cells[row][column], theirs) for place, row in enumerate(rows) if column in cells[row]
+            }
             reach = max([abs(value) + margin for value, margin in found.values()], default=1.0)
             for place, (value, margin) in found.items():
                 axes.barh(place, value, height=0.66, color=MORE if value >= 0 else LESS)
@@ -46,9 +48,3 @@ def save_gains(path: Path | str, cells: Cells, *, base: str) -> None:
             axes.set_xlabel("points")
         panels[0].set_yticks(range(len(rows)), [printable(row_label(row)) for row in rows], color=INK, fontsize=8.5)
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
-
-
-def gain(cells: Cells, row: str, base: str, column: str) -> tuple[float, float]:
-    """A row's accuracy minus the base's, in points, and the interval of the difference, as of independent numbers."""
-    ours, theirs = cells[row][column], cells[base][column]
-    return ours["mean"] - theirs["mean"], ((ours["ci95"] or 0.0) ** 2 + (theirs["ci95"] or 0.0) ** 2) ** 0.5
