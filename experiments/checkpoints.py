@@ -56,20 +56,16 @@ def model_at(run: Run, folder: Path, step: int | None) -> tuple[Model, int]:
         )
     told = json.loads(file.read_text(encoding="utf-8"))
     spec = cattrs.structure(told["spec"], ModelSpec)
-    if told["whiten"] is None:
-        model = model_of_weights(spec, weights)
-        check_model(run, folder, model)
-        return model, weights.step
-    blank = jnp.zeros((2, *spec.shape), input_dtype(spec.encoder))
-    shapes = dict(jax.eval_shape(make_encoder(spec.encoder).init, jax.random.key(0), blank))
-    params = weights.tree("params['encoder']", shapes["params"])
-    stats = weights.tree("state['encoder']", shapes.get("batch_stats", {}))
-    check_model(run, folder, Model(spec, {"encoder": params}, {"encoder": stats}))
-    return features_model(run, {"params": params, "batch_stats": stats}, told["whiten"], spec), weights.step
+    model = model_of_weights(spec, weights)
+    check_model(run, folder, model)
+    if told["whiten"] is not None:
+        model = features_model(run, model.encoder_params, told["whiten"], spec)
+    return model, weights.step
 
 
 def model_of_weights(spec: ModelSpec, weights: Weights) -> Model:
-    """A learner, a classifier, or the student of a distillation, whose structure follows from its ``spec``."""
+    """A learner, a classifier, the student of a distillation, or frozen features, whose structure follows from their
+    ``spec``; what else was trained with them, such as heads, is left out."""
     encoder = make_encoder(spec.encoder, adapted=adapts_encoder(spec.learner.name))
     blank, key = jnp.zeros((2, *spec.shape), input_dtype(spec.encoder)), jax.random.key(0)
     if spec.kind == "classifier":

@@ -21,10 +21,16 @@ def features_model(run: Run, variables: Any, whiten: float, spec: ModelSpec | No
     ``spec``: of the model, where its encoder is not the one of the run's config.
     """
     spec = spec or features_spec(run, run.config.encoder)
-    rows = fitting_rows(run)
-    variables = refit_statistics(make_encoder(spec.encoder), variables, rows)
+    variables = refit_statistics(make_encoder(spec.encoder), variables, fitting_rows(run))
     model = Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
-    return dataclasses.replace(model, whitening=fit_whitening(compute_features(model.embed, rows), power=whiten))
+    return whitened(run, model, whiten)
+
+
+def whitened(run: Run, model: Model, power: float) -> Model:
+    """The model with its features whitened by that power, in place of how they were, fitted on the training rows."""
+    bare = dataclasses.replace(model, whitening=None, _compiled={})
+    whitening = fit_whitening(compute_features(bare.embed, fitting_rows(run)), power=power)
+    return dataclasses.replace(bare, whitening=whitening)
 
 
 def features_spec(run: Run, encoder: EncoderConfig) -> ModelSpec:

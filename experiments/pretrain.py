@@ -11,6 +11,8 @@ Writes config, metrics, checkpoints, figures, report.md, result.json and the mod
 """
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed, Partnered, Pool
+from metarep_jax.types import Feed, Objective, Partnered, Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +74,14 @@ def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Mode
     return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
 
 
-def train_objective(run: Run, settings: PretrainSettings, folder: Path) -> Trained:
-    """The objective after training, with its heads; goes on, or ends at once, where ``folder`` has checkpoints."""
+def train_objective(
+    run: Run, settings: PretrainSettings, folder: Path, make: Callable[..., Objective] | None = None
+) -> Trained:
+    """The objective after training, with its heads; goes on, or ends at once, where ``folder`` has checkpoints.
+
+    ``make``: gives the objective, in place of ``settings.objective``; takes what ``make_objective`` does after the
+    config.
+    """
     config = run.config
     check_inputs(config.encoder, run.splits.train.inputs, run.vocabulary)
     feed, rows = training_feed(run, settings)
@@ -81,7 +89,8 @@ def train_objective(run: Run, settings: PretrainSettings, folder: Path) -> Train
 
     encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
     augment = make_augment(settings.augment) if run.has_images else None
-    objective = make_objective(settings.objective, encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
+    make, name = make or partial(make_objective, settings.objective), make.__name__ if make else settings.objective.name
+    objective = make(encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
     announce(folder, features_spec(run, config.encoder), settings.whiten)
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
@@ -100,7 +109,7 @@ def train_objective(run: Run, settings: PretrainSettings, folder: Path) -> Train
         folder=folder,
         validate=validate if enough_to_validate(run.splits.val) else None,
         warn=collapse_warning,
-        description=f"pretrain ({settings.objective.name})",
+        description=f"pretrain ({name})",
         settings=training_settings(config),
         devices=run.devices_of(train),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.common import CommonConfig, Run, finish, loaded, parse, run_experiment
 from experiments.evaluate import EvaluateSettings, averaged, cells_of
-from experiments.features import features_model, untrained_model
+from experiments.features import features_model, untrained_model, whitened
 from experiments.figures import bars_figure, curves_figure, embedding_figure
 from experiments.metatrain import MetatrainSettings, metatrain_stage
 from experiments.pretrain import PretrainSettings, pretrain_stage
@@ -87,7 +87,7 @@ def rounds_stage(run: Run, settings: RoundsSettings, start: Model, folder: Path)
         )
         model = features_model(run, trained.encoder_params, settings.whiten)
         after = settings.whiten_after
-        models.append(model if after is None else features_model(run, trained.encoder_params, after))
+        models.append(model if after is None else whitened(run, model, after))
     return models
 
 

@@ -10,18 +10,16 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
-from experiments.checkpoints import announce
-from experiments.common import Run, stage, training_settings
+from experiments.common import Run, stage
 from experiments.evaluate import averaged
-from experiments.features import features_model, features_spec, fitting_rows
-from experiments.pretrain import PretrainSettings, train_objective, training_feed
-from metarep_jax.data import make_augment
+from experiments.features import features_model, fitting_rows
+from experiments.pretrain import PretrainSettings, train_objective
 from metarep_jax.distill import distil_features
 from metarep_jax.encoders import encoder_variables, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
 from metarep_jax.model import Model
 from metarep_jax.pretrain.heads import Head
-from metarep_jax.train import AXIS, compute_dtype, fit, pretraining
+from metarep_jax.types import Objective
 
 VIEWS = 32  # over which the features of a teacher are averaged
 
@@ -63,29 +61,13 @@ def self_distilled(run: Run, settings: PretrainSettings, teacher: Model, folder:
         raise ValueError("self-distillation learns the features of images as they are; leave rotations out")
 
     def train() -> Model:
-        config = run.config
-        announce(folder, features_spec(run, config.encoder), settings.whiten)
-        encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
         targets = unit_rows(compute_features(averaged(run, teacher, VIEWS), run.splits.train.inputs))
-        objective = distil_features(
-            encoder,
-            teach=lambda index: targets[index],
-            width=targets.shape[1],
-            augment=make_augment(settings.augment),
-            axis_name=AXIS,
-        )
-        feed, _ = training_feed(run, settings)
-        fitted = fit(
-            pretraining(objective),
-            feed,
-            optimiser=settings.optimiser,
-            config=settings.train,
-            seed=config.seed,
-            folder=folder,
-            description="self-distil",
-            settings=training_settings(config),
-            devices=run.devices_of(settings.train),
-        )
-        return features_model(run, encoder_variables(fitted.params, fitted.state), settings.whiten)
+
+        def self_distillation(encoder: nn.Module, *, augment: Any, axis_name: str, total_steps: int) -> Objective:
+            del total_steps
+            return distil_features(encoder, teach=lambda index: targets[index], augment=augment, axis_name=axis_name)
+
+        trained = train_objective(run, settings, folder, self_distillation)
+        return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
 
     return stage(folder, "self-distil", train, settings.train)

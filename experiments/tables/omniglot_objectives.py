@@ -42,7 +42,7 @@ class Recipe:
     pretrain: PretrainSettings | None = None
     meta: MetatrainSettings | None = None
     rounds: RoundsSettings | None = None
-    views: int = 0  # averaged over at test; no row asks for any now
+    views: int = 0  # averaged over at test; of none now, and kept for what finished cells say of themselves
     ms: float = 100.0  # of a step of stage 1, and of a step of tasks, on two CPU cores; estimates
 
     @property

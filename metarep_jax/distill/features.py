@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -18,7 +19,6 @@ def distil_features(
     encoder: nn.Module,
     *,
     teach: Callable[[Int[Array, " n"]], Float[Array, "n dim"]],
-    width: int,
     augment: Augment,
     axis_name: str | None = None,
 ) -> Objective:
@@ -29,8 +29,7 @@ def distil_features(
 
     Args:
       encoder: the student, a module of ``metarep_jax.encoders``.
-      teach: ``index [n] -> features [n, width]`` of the training images of that index; no gradient reaches it.
-      width: of the teacher's features.
+      teach: ``index [n] -> features [n, dim]`` of the training images of that index; no gradient reaches it.
       augment: ``(keys [n], images [n, h, w, c]) -> float views [n, h, w, c]``, random in its keys only.
       axis_name: the mapped axis over which the batch is sharded, or None.
 
@@ -42,7 +41,8 @@ def distil_features(
       Furlanello et al. 2018, Born-Again Neural Networks, https://arxiv.org/abs/1805.04770, for a student of the
       teacher's own shape; the loss is eq. 2 of Grill et al. 2020, https://arxiv.org/abs/2006.07733.
     """
-    net = chain(encoder=encoder, regressor=nn.Dense(width))
+    dim = jax.eval_shape(teach, jnp.zeros(1, jnp.int32)).shape[1]
+    net = chain(encoder=encoder, regressor=nn.Dense(dim))
 
     def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
         del step

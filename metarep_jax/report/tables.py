@@ -119,7 +119,7 @@ def caption(result: Result) -> str:
     parts = [result.protocol.strip()]
     if counts:
         parts.append(
-            f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell, {_behind(result)}"
+            f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell, {_repeats(result)}"
         )
     if any(is_published(column) for row in result.cells.values() for column in row):
         parts.append("in brackets what was published, ✓ where ours lies within its interval or is better")
@@ -144,7 +144,7 @@ def duration(seconds: float | int) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _behind(result: Result) -> str:
+def _repeats(result: Result) -> str:
     """How many seeds stand behind cells; of an evaluation, how many given models."""
     merged, models = result.config.get("cells", {}), result.config.get("model")
     seeds = {cell["seeds"] for row in merged.values() for cell in row.values()} or {len(result.seeds)}

@@ -22,7 +22,7 @@ TARGETS = jax.random.normal(jax.random.key(7), (SIZE, 3))
 
 
 def make(axis_name=None, augment=noisy, teach=lambda index: TARGETS[index]):
-    return distil_features(encoder(axis_name), teach=teach, width=3, augment=augment, axis_name=axis_name)
+    return distil_features(encoder(axis_name), teach=teach, augment=augment, axis_name=axis_name)
 
 
 @all_devices
