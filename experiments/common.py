@@ -9,15 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal
 
 import cattrs
 import jax
-import tyro
-from rich import get_console
 from rich.logging import RichHandler
-from rich.markup import escape
 
+from experiments.cli import console, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.encoders import EncoderConfig, input_kind
@@ -35,9 +33,6 @@ from metarep_jax.train import (
     use_cpu_devices,
 )
 from metarep_jax.train.processes import told_by_first
-
-console = get_console()  # the one that progress bars and log lines write to
-Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,28 +66,6 @@ class CommonConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.devices is not None and self.devices < 1:
             raise ValueError(f"devices must be at least 1, got {self.devices}")
-
-
-@dataclasses.dataclass(frozen=True)
-class LearnerFlag:
-    """Gives an experiment's config the flag --learner."""
-
-    learner: str | None = None
-    """Shorthand for the learner's name or its dotted path my_module:my_learner; its settings lie further down."""
-
-    learner_in: ClassVar[str] = "meta"  # the field whose settings have the learner
-
-    def resolved(self) -> Any:
-        """The config with --learner put where it belongs.
-
-        Raises:
-          ValueError: for a learner that does not exist.
-        """
-        if self.learner is None:
-            return self
-        settings: Any = getattr(self, self.learner_in)
-        settings = dataclasses.replace(settings, learner=dataclasses.replace(settings.learner, name=self.learner))
-        return dataclasses.replace(self, **{"learner": None, self.learner_in: settings})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +118,6 @@ class Run:
 def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig) -> None:
     """Sets up devices, data and run folder, then runs ``work``; ends with an error's message and a non-zero status."""
     with errors_told():
-        config = config.resolved() if isinstance(config, LearnerFlag) else config
         use_cpu_devices(config.devices)
         if config.coordinator is not None:
             address = None if config.coordinator == "auto" else config.coordinator
@@ -169,13 +141,8 @@ def errors_told() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, TrainingDiverged) as error:
-        tell_error(error)
+        print_error(error)
         raise SystemExit(1) from error
-
-
-def tell_error(error: BaseException) -> None:
-    """Prints an error's message."""
-    console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager
@@ -320,28 +287,14 @@ def conclude(folder: Path, *, figure_paths: Sequence[Path] = (), notes: Sequence
     console.print(f"report: {folder / 'report.md'}")
 
 
-def parse(
-    config: type[Config], description: str | None, default: Config | None = None, args: Sequence[str] | None = None
-) -> Config:
-    """The config from the command line (or ``args``); a value that a config refuses ends with its message."""
-    given: dict[str, Any] = {} if default is None else {"default": default}
-    try:
-        return tyro.cli(config, description=description, args=args, **given)
-    except ValueError as error:
-        tell_error(error)
-        raise SystemExit(2) from error
-
-
 __all__ = [
     "CommonConfig",
-    "LearnerFlag",
     "Run",
     "conclude",
     "console",
     "figures",
     "finish",
     "loaded",
-    "parse",
     "run_experiment",
     "settings_of",
     "training_settings",

@@ -10,19 +10,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from experiments.checkpoints import announce
+from experiments.cli import parse
 from experiments.common import (
     CommonConfig,
-    LearnerFlag,
     Run,
     finish,
     fitted_encoder,
     loaded,
-    parse,
     run_experiment,
     stage,
     training_settings,
@@ -71,7 +70,7 @@ class DistillSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class DistillConfig(LearnerFlag, CommonConfig):
+class DistillConfig(CommonConfig):
     """Flags of experiments.distill. --encoder is not used: the student's encoder is --distill.student."""
 
     teacher: Path = Path("runs/metatrain-glyphs")
@@ -81,7 +80,7 @@ class DistillConfig(LearnerFlag, CommonConfig):
     distill: DistillSettings = DistillSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
-    learner_in = "distill"
+    shorthands: ClassVar[dict[str, str]] = {"learner": "distill.learner"}
 
 
 def few_shot_stage(run: Run, settings: DistillSettings, teacher: Model, folder: Path) -> Model:

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.checkpoints import model_at
-from experiments.common import CommonConfig, Run, console, finish, loaded, parse, run_experiment
+from experiments.cli import console, parse
+from experiments.common import CommonConfig, Run, finish, loaded, run_experiment
 from experiments.figures import embedding_figure
 from experiments.held_out import held_out_cells
 from experiments.objectives import judge_objective, kept_objective, objective_figures
@@ -40,7 +41,7 @@ from metarep_jax.evaluate import (
     nearest_neighbours,
     split_examples,
 )
-from metarep_jax.metalearn import LearnerConfig, adapts_encoder, find_factory, make_learner
+from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model
 from metarep_jax.report import results
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
@@ -127,7 +128,7 @@ class EvaluateConfig(CommonConfig):
         if not self.model:
             raise ValueError("model must be the folder of a finished run, or several; got none")
         for name in self.learner:
-            find_factory(name)
+            LearnerConfig(name)
 
 
 def evaluate_model(

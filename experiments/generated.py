@@ -1,6 +1,5 @@
 """What a generative objective of stage 1 makes of test images, drawn while its decoder is at hand: in STAGE/figures."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 from jaxtyping import Array
 
 from experiments.common import Run
-from metarep_jax.factories import call_with
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.generation import RECONSTRUCTIONS, interpolate, reconstructions, sample_prior
-from metarep_jax.pretrain.vae import VAE, vae_model
+from metarep_jax.pretrain.vae import vae_of
 from metarep_jax.report import figures
 
 IMAGES, PAIRS, STEPS, SAMPLES = 12, 6, 8, 60
@@ -41,7 +39,7 @@ def draw_generated(run: Run, folder: Path, config: ObjectiveConfig, encoder: Any
     figures.save_reconstructions(place / "reconstructions.png", {name: np.asarray(row) for name, row in rows.items()})
     if config.name != "vae":
         return
-    model = call_with(vae_model, encoder, wanted=VAE, **dataclasses.asdict(config))
+    model = vae_of(config, encoder)
     if pairs := min(PAIRS, len(images) // 2):
         first, second = images[:pairs], images[pairs : 2 * pairs]
         between = jax.jit(partial(interpolate, model, steps=STEPS))(params, state, first, second)

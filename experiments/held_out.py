@@ -1,6 +1,5 @@
 """Stage 1's objective judged by itself on the test rows, beside its untrained self; kept in ``held_out.json``."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,8 @@ from jaxtyping import Array
 from experiments.common import Run
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.evaluate import Interval, held_out, interval, unigram
-from metarep_jax.factories import call_with
 from metarep_jax.pretrain import ObjectiveConfig
-from metarep_jax.pretrain.vae import VAE, bound_of_weights, log_weights, vae_model
+from metarep_jax.pretrain.vae import bound_of_weights, log_weights, vae_of
 from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import Objective
 
@@ -56,7 +54,7 @@ def vae_bounds(run: Run, config: ObjectiveConfig, encoder: Any) -> Callable[[Any
     """``(params, state) -> "elbo" and "importance_weighted_bound"``: mean bounds on log p(x) of test images of all
     classes, in nats; of pixels drawn anew where training drew them. Norms use running averages: a bound belongs to one
     image."""
-    model = call_with(vae_model, encoder, wanted=VAE, **dataclasses.asdict(config))
+    model = vae_of(config, encoder)
     images = run.splits.test.inputs
     count = min(BOUND_ROWS, len(images))
     images = images[np.arange(count) * len(images) // count]
@@ -67,7 +65,7 @@ def vae_bounds(run: Run, config: ObjectiveConfig, encoder: Any) -> Callable[[Any
     def judge(params: Any, state: Any, images: Array, key: Array) -> tuple[Array, Array]:
         pixel_key, key = jax.random.split(key)
         x = as_image_float(images)
-        x = jax.random.bernoulli(pixel_key, x).astype(x.dtype) if config.binarise else x
+        x = jax.random.bernoulli(pixel_key, x).astype(x.dtype) if config.get("binarise") else x
         weights = log_weights(model, params, state, x, key, SAMPLES)
         return weights.mean(0), bound_of_weights(weights)
 

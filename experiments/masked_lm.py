@@ -10,7 +10,8 @@ frequent each token is and says the most frequent one. Columns: the share of hid
 loss in nats.
 """
 
-from experiments.common import parse, run_experiment
+from experiments.cli import parse
+from experiments.common import run_experiment
 from experiments.pretrain import PretrainConfig, PretrainSettings, work
 from metarep_jax.data import DataConfig
 from metarep_jax.data.tokens import TextConfig

@@ -13,18 +13,17 @@ The best checkpoint on the validation classes is kept and judged on the test cla
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
 from experiments.checkpoints import announce
+from experiments.cli import parse
 from experiments.common import (
     CommonConfig,
-    LearnerFlag,
     Run,
     finish,
     loaded,
-    parse,
     run_experiment,
     stage,
     training_settings,
@@ -60,25 +59,17 @@ class MetatrainSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class MetatrainConfig(LearnerFlag, CommonConfig):
+class MetatrainConfig(CommonConfig):
     """Flags of experiments.metatrain."""
 
     start: Path | None = None
     """Run folder whose encoder to start from; default: from scratch."""
     features: Path | None = None
     """Run folder whose features are clustered, for tasks from clusters; default: that of start."""
-    tasks: TaskSource | None = None
-    """Shorthand for meta.tasks.source: labels, or augmentations or clusters, which use none."""
     meta: MetatrainSettings = MetatrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
-    def resolved(self) -> Any:
-        """The config with the shorthands put where they belong."""
-        config = super().resolved()
-        if config.tasks is None:
-            return config
-        tasks = dataclasses.replace(config.meta.tasks, source=config.tasks)
-        return dataclasses.replace(config, tasks=None, meta=dataclasses.replace(config.meta, tasks=tasks))
+    shorthands: ClassVar[dict[str, str]] = {"learner": "meta.learner", "tasks": "meta.tasks.source"}
 
 
 def training_episode(run: Run, episode: EpisodeSpec, learner: Any = None, source: TaskSource = "labels") -> EpisodeSpec:

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.common import command_line, conclude, console, errors_told, parse, settings_of
+from experiments.cli import console, parse
+from experiments.common import command_line, conclude, errors_told, settings_of
 from metarep_jax.data.environments import Trajectories, environment_feed, task_of
 from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation
 from metarep_jax.encoders.mlp import MLP

@@ -9,11 +9,10 @@ command goes on where an interrupted run stopped. Every row is judged on the sam
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
-import tyro
-
-from experiments.common import CommonConfig, LearnerFlag, Run, console, finish, run_experiment
+from experiments.cli import console, parse_preset
+from experiments.common import CommonConfig, Run, finish, run_experiment
 from experiments.distill import DistillSettings, few_shot_stage, parameter_cells
 from experiments.evaluate import BASELINES, EvaluateSettings, cells_of, frozen
 from experiments.features import untrained_model
@@ -25,13 +24,12 @@ from metarep_jax.distill import LossConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
-from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineConfig(LearnerFlag, CommonConfig):
+class PipelineConfig(CommonConfig):
     """Flags of experiments.pipeline."""
 
     pretrain: PretrainSettings = PretrainSettings()
@@ -43,6 +41,8 @@ class PipelineConfig(LearnerFlag, CommonConfig):
     """Whether to train the second learner too."""
     distill: DistillSettings = DistillSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    shorthands: ClassVar[dict[str, str]] = {"learner": "meta.learner"}
 
 
 def train_models(run: Run) -> dict[str, Model]:
@@ -153,7 +153,8 @@ OMNIGLOT = dataclasses.replace(
     GLYPHS,
     data=DataConfig(name="omniglot", protocol="vinyals-no-rotations"),
     pretrain=PretrainSettings(
-        objective=ObjectiveConfig(neighbours=5, neighbours_after=4000),
+        neighbours=5,
+        neighbours_after=4000,
         # After 1,500 steps on validation classes, 5- and 20-way 1-shot: 86.8 and 71.9% with these views and this rate;
         # 85.9 and 69.0% with "glyph" views at half the rate.
         augment="handwriting",
@@ -223,8 +224,7 @@ PRESETS = {
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the preset that the first argument names, with its flags."""
-    config = tyro.extras.overridable_config_cli(PRESETS, args=argv, description=__doc__)
-    run_experiment("pipeline", work, config)
+    run_experiment("pipeline", work, parse_preset(PRESETS, __doc__, argv))
 
 
 if __name__ == "__main__":

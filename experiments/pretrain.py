@@ -14,12 +14,13 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from experiments.checkpoints import announce
-from experiments.common import CommonConfig, Run, finish, parse, run_experiment, stage, training_settings
+from experiments.cli import parse
+from experiments.common import CommonConfig, Run, finish, run_experiment, stage, training_settings
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, joined
 from experiments.features import features_model, features_spec, untrained_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
@@ -38,6 +39,11 @@ class PretrainSettings:
     """An objective and its training."""
 
     objective: ObjectiveConfig = ObjectiveConfig()
+    neighbours: int = 0
+    """Mutual nearest neighbours, of this many, serve as partners too; 0: only views of the same image. For objectives
+    of two views but supcon, whose partners have the label of the image."""
+    neighbours_after: int = 0
+    """Step from which neighbours serve; they are searched anew every train.refresh_every steps."""
     augment: str = "glyph"
     """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, handwriting-strokes, nudge,
     shift, simclr, crop-flip, local-crop)."""
@@ -52,10 +58,17 @@ class PretrainSettings:
     )
     train: FitConfig = FitConfig(steps=2000, batch_size=256)
 
+    def __post_init__(self):
+        for field in ("neighbours", "neighbours_after"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"pretrain.{field} must not be negative, got {getattr(self, field)}")
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig(CommonConfig):
     """Flags of experiments.pretrain."""
+
+    shorthands: ClassVar[dict[str, str]] = {"objective": "pretrain.objective"}
 
     pretrain: PretrainSettings = PretrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -89,7 +102,11 @@ def train_objective(
 
     encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
     augment = make_augment(settings.augment) if run.has_images else None
-    make, name = make or partial(make_objective, settings.objective), make.__name__ if make else settings.objective.name
+    if make is None:
+        searched = {"neighbours": settings.neighbours, "neighbours_after": settings.neighbours_after}
+        make, name = partial(make_objective, settings.objective, **searched), settings.objective.name
+    else:
+        name = make.__name__
     objective = make(encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
     announce(folder, features_spec(run, config.encoder), settings.whiten)
 
@@ -123,7 +140,7 @@ def enough_to_validate(pool: Pool) -> bool:
 
 def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
     """Batches of the training images, from the pool on the device or streamed from the disk, and images an epoch."""
-    pool, size, neighbours = run.splits.train, settings.train.batch_size, settings.objective.neighbours
+    pool, size, neighbours = run.splits.train, settings.train.batch_size, settings.neighbours
     if run.splits.config.stream:
         if neighbours or settings.rotations:
             raise ValueError(

@@ -8,7 +8,8 @@ scratch, meta-learned after pretraining, distilled student) and says what each s
 
 import dataclasses
 
-from experiments.common import parse, run_experiment
+from experiments.cli import parse
+from experiments.common import run_experiment
 from experiments.evaluate import EvaluateSettings
 from experiments.pipeline import GLYPHS, PipelineConfig, work
 from metarep_jax.encoders import EncoderConfig

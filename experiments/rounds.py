@@ -13,7 +13,8 @@ stopped.
 import dataclasses
 from pathlib import Path
 
-from experiments.common import CommonConfig, Run, finish, loaded, parse, run_experiment
+from experiments.cli import parse
+from experiments.common import CommonConfig, Run, finish, loaded, run_experiment
 from experiments.evaluate import EvaluateSettings, averaged, cells_of
 from experiments.features import features_model, untrained_model, whitened
 from experiments.figures import bars_figure, curves_figure, embedding_figure

@@ -8,7 +8,8 @@ from typing import Literal
 import cattrs
 import jax
 
-from experiments.common import Run, command_line, console
+from experiments.cli import console
+from experiments.common import Run, command_line
 from experiments.evaluate import evaluate_model
 from experiments.metatrain import metatrain_stage
 from experiments.tables import wall_clock

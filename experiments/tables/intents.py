@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 
 import cattrs
 
-from experiments.common import Run, parse
+from experiments.cli import parse
+from experiments.common import Run
 from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.features import features_model, untrained_model
 from experiments.metatrain import MetatrainSettings, metatrain_stage

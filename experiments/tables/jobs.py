@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from experiments.common import console, tell_error
+from experiments.cli import console, print_error
 from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged
 from metarep_jax.train.signals import termination_noticed
 
@@ -45,7 +45,7 @@ def run_jobs(jobs: Sequence[Job], minutes: float | None = None) -> bool:
                 console.print(f"{job.name}: another process works on it; left to that")
             except (ValueError, OSError, TrainingDiverged) as error:
                 failed.append(job.name)
-                tell_error(error)
+                print_error(error)
         else:
             _tell_failed(failed)
             if failed:

@@ -18,7 +18,8 @@ import cattrs
 import jax
 import numpy as np
 
-from experiments.common import Run, parse
+from experiments.cli import parse
+from experiments.common import Run
 from experiments.evaluate import evaluate_model
 from experiments.features import features_model, untrained_model
 from experiments.metatrain import MetatrainSettings, metatrain_stage
@@ -64,9 +65,8 @@ def pretraining(budget: Budget) -> PretrainSettings:
     settings = best(budget).pretrain
     assert settings is not None
     steps = {"trial": 4, "short": 8000, "full": settings.train.steps}[budget]
-    objective = dataclasses.replace(settings.objective, neighbours_after=steps // 3)
     train = dataclasses.replace(fit_of(steps, settings.train.batch_size), refresh_every=max(steps // 8, 1))
-    return dataclasses.replace(settings, objective=objective, train=train)
+    return dataclasses.replace(settings, neighbours_after=steps // 3, train=train)
 
 
 def training(budget: Budget, classes: int) -> MetatrainSettings:

@@ -16,7 +16,8 @@ from typing import Any
 
 import cattrs
 
-from experiments.common import Run, parse
+from experiments.cli import parse
+from experiments.common import Run
 from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.features import features_model
 from experiments.pretrain import PretrainSettings, pretrain_stage
@@ -91,7 +92,8 @@ def levers(budget: Budget) -> dict[str, Lever]:
         "neighbours": trained(
             "neighbours",
             "mutual nearest neighbours as partners too, in the second half",
-            objective=dataclasses.replace(simclr, neighbours=5, neighbours_after=steps // 2),
+            neighbours=5,
+            neighbours_after=steps // 2,
             train=dataclasses.replace(base.train, refresh_every=max(steps // 8, 1)),
         ),
         "pooled": pooled,

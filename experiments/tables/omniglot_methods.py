@@ -106,6 +106,7 @@ FULL = {row: (Length(60_000, 32, 1), Length(60_000, 16, 5)) for row in ("maml", 
 # To the first order and after a single inner step the features hardly learn: validation 85.1 after 7,000 steps at
 # 1.5e-2. Validation after 300 steps with five inner steps: 79.0 at 1.5e-2, 88.1 at 3e-3; 75.8 with α = 0.1.
 RATES = dict.fromkeys(("maml", "anil", "boil"), 1.5e-2) | {"first_order_maml": 3e-3, "meta_sgd": 5e-3}
+ANNEALED = 15  # MAML++'s authors anneal the loss of early steps over 10 of 150 epochs
 NAMES = {"first_order_maml": "maml"}  # of the learner, where it is not the row's
 
 
@@ -117,15 +118,9 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     steps = length.inner_steps or paper.inner_steps
     assert steps is not None
     inner_lr, test_steps, rate = _rule(row, way, budget, steps)
-    learner = LearnerConfig(
-        name=NAMES.get(row, row),
-        inner_lr=inner_lr,
-        inner_steps=steps,
-        test_steps=test_steps,
-        order=1 if row == "first_order_maml" else None,
-        # Their authors' code anneals the loss of early steps over 10 of 150 epochs.
-        multi_step_updates=length.steps // 15 if row == "maml_pp" else None,
-    )
+    own = {"first_order_maml": {"order": 1}, "maml_pp": {"multi_step_updates": length.steps // ANNEALED}}
+    rates = {} if inner_lr is None else {"inner_lr": inner_lr}
+    learner = LearnerConfig(NAMES.get(row, row), inner_steps=steps, test_steps=test_steps, **rates, **own.get(row, {}))
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"
     outer, augment = (RATES.get(row, PAPERS_RATE), "shift") if budget == "short" else (PAPERS_RATE, "none")
     episode = EpisodeSpec(way, shot, shot)  # K queries a class in training and at test, as the original code has it

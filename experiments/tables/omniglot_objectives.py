@@ -170,9 +170,13 @@ def tasks(source: TaskConfig, budget: Budget, steps: int | None = None) -> Metat
 def best(budget: Budget) -> Recipe:
     """SimCLR with neighbours found anew, then tasks of clusters, in rounds."""
     steps = BEST_STEPS[budget]
-    start = stage_one(ObjectiveConfig(name="simclr", neighbours=5, neighbours_after=steps // 4), budget)
+    start = stage_one(ObjectiveConfig(name="simclr"), budget)
     start = dataclasses.replace(
-        start, whiten=0.15, train=dataclasses.replace(start.train, steps=steps, refresh_every=max(steps // 24, 1))
+        start,
+        neighbours=5,
+        neighbours_after=steps // 4,
+        whiten=0.15,
+        train=dataclasses.replace(start.train, steps=steps, refresh_every=max(steps // 24, 1)),
     )
     dense = TaskConfig("clusters", clustering="dense", partitions=1)
     return Recipe(

@@ -14,7 +14,8 @@ adds them to experiments/results/cells, and draws the table and the README anew.
 
 import dataclasses
 
-from experiments.common import command_line, console, errors_told, parse
+from experiments.cli import console, parse
+from experiments.common import command_line, errors_told
 from experiments.readme import main as draw_readme
 from experiments.tables.command import TableConfig, check_names, merge, plan_table, show
 from experiments.tables.grid import Place, finished, run_grid

@@ -19,7 +19,8 @@ from typing import Any
 
 import cattrs
 
-from experiments.common import Run, parse
+from experiments.cli import parse
+from experiments.common import Run
 from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.features import features_model, untrained_model
 from experiments.metatrain import metatrain_stage

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import command_line, console, errors_told
+from experiments.cli import console
+from experiments.common import command_line, errors_told
 from experiments.readme import main as draw_readme
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.common import command_line, console, errors_told, parse
+from experiments.cli import console, parse
+from experiments.common import command_line, errors_told
 from experiments.tables import published, wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name, merged
 from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed

@@ -29,8 +29,8 @@ def dino(
     centre_momentum: float = 0.9,
     prototypes: int = 1024,
     freeze_steps: int = 0,
-    local_augment: Augment | None = None,
     local_crops: int = 0,
+    local_augment: Augment | str = "local-crop",
     hidden: int = 512,
     out: int = 128,
     axis_name: str | None = None,
@@ -66,7 +66,7 @@ def dino(
     check_positive("dino", temperature=temperature, teacher_temperature=teacher_temperature, prototypes=prototypes)
     check_positive("dino", hidden=hidden, out=out)
     check_momentum("dino", momentum=momentum, centre_momentum=centre_momentum)
-    check_crops("dino", local_augment, local_crops)
+    local_augment = check_crops("dino", local_augment, local_crops)
     net = chain(encoder=encoder, projector=Head((hidden, hidden, out), norm="none"))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """What generative objectives make of images: reconstructions of all of them; the VAE's interpolations and samples."""
 
-import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from metarep_jax.encoders.decoder import make_decoder
 from metarep_jax.encoders.layers import as_image_float
-from metarep_jax.factories import call_with
 from metarep_jax.pretrain.autoencoder import reconstruct, reconstruct_denoised
 from metarep_jax.pretrain.config import ObjectiveConfig
 from metarep_jax.pretrain.mae import fill_in
@@ -65,7 +64,9 @@ def reconstructions(
       keys: one an image, of what is random in it.
     """
     function = RECONSTRUCTIONS[config.name]
-    return call_with(function, encoder, params, state, inputs, keys, wanted=dict, **dataclasses.asdict(config))
+    takes = inspect.signature(function).parameters
+    how = {name: value for name, value in config.settings.items() if name in takes}
+    return function(encoder, params, state, inputs, keys, **how)
 
 
 def interpolate(

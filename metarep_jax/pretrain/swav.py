@@ -27,8 +27,8 @@ def swav(
     epsilon: float = 0.05,
     iterations: int = 3,
     freeze_steps: int = 0,
-    local_augment: Augment | None = None,
     local_crops: int = 0,
+    local_augment: Augment | str = "local-crop",
     hidden: int = 256,
     out: int = 128,
     axis_name: str | None = None,
@@ -61,7 +61,7 @@ def swav(
     """
     check_positive("swav", temperature=temperature, prototypes=prototypes, epsilon=epsilon, iterations=iterations)
     check_positive("swav", hidden=hidden, out=out)
-    check_crops("swav", local_augment, local_crops)
+    local_augment = check_crops("swav", local_augment, local_crops)
     net = chain(encoder=encoder, projector=Head((hidden, out), axis_name=axis_name))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:

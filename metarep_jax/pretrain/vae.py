@@ -67,6 +67,12 @@ def vae_model(
     return VAE(init, posterior, decode, likelihoods[likelihood], means, latent)
 
 
+def vae_of(config: Any, encoder: nn.Module) -> VAE:
+    """The model that the objective of ``config`` (an ``ObjectiveConfig`` of ``vae``) trains."""
+    takes = ("latent", "likelihood", "std")
+    return vae_model(encoder, **{name: config.settings[name] for name in takes})
+
+
 def vae(
     encoder: nn.Module,
     *,

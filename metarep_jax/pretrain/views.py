@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarep_jax.data.augment import make_augment
 from metarep_jax.data.warp import Augment
 from metarep_jax.types import Keys
 
@@ -30,12 +31,11 @@ def make_views(
     return jnp.stack(views)
 
 
-def check_crops(objective: str, local_augment: Augment | None, local_crops: int) -> None:
-    """Raises ValueError for a negative number of local crops, and for local crops without a way to make them."""
+def check_crops(objective: str, local_augment: Augment | str, local_crops: int) -> Augment:
+    """What makes local crops, of ``make_augment`` where it is named; ValueError for a negative number of them."""
     if local_crops < 0:
         raise ValueError(f"{objective}: local_crops must not be negative, got {local_crops}")
-    if local_crops and local_augment is None:
-        raise ValueError(f"{objective}: {local_crops} local crops need a local_augment that makes them")
+    return make_augment(local_augment) if isinstance(local_augment, str) else local_augment
 
 
 def swapped_cross_entropy(

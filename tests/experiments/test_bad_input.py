@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from experiments import distill, evaluate, metatrain, pretrain
-from experiments.common import parse, run_experiment
+from experiments.cli import parse
+from experiments.common import run_experiment
 
 SIZE = 8
 
@@ -125,8 +126,8 @@ def test_unknown_names_list_what_exists(capsys, tmp_path, images, name, flags, k
             ["--encoder.name", "vit", "--pretrain.objective.name", "mae", "--pretrain.objective.mask-ratio", 1.5],
             "mask_ratio must lie between 0 and 1, got 1.5",
         ),
-        (["--pretrain.objective.name", "vae", "--pretrain.objective.neighbours", 3], "leave neighbours at 0"),
-        (["--pretrain.objective.name", "supcon", "--pretrain.objective.neighbours", 3], "leave neighbours at 0"),
+        (["--pretrain.objective.name", "vae", "--pretrain.neighbours", 3], "leave neighbours at 0"),
+        (["--pretrain.objective.name", "supcon", "--pretrain.neighbours", 3], "leave neighbours at 0"),
     ],
 )
 def test_settings_that_do_not_fit_an_objective_are_refused(capsys, tmp_path, images, flags, message):

@@ -48,4 +48,4 @@ def test_every_column_has_tasks_of_no_more_ways_than_its_classes_turned_four_tim
             assert training("short", classes).episode.way <= 4 * classes
     assert training("short", 1028).episode.way == 60
     settings = pretraining("short")
-    assert settings.objective.neighbours_after < settings.train.steps
+    assert settings.neighbours_after < settings.train.steps

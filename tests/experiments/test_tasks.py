@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.cli import parse
 from experiments.common import CommonConfig, Run
 from experiments.metatrain import MetatrainConfig, MetatrainSettings, has_head, training_episode, training_tasks
 from experiments.pretrain import enough_to_validate
@@ -36,11 +37,10 @@ def settings(source, augment="none", **more):
 
 
 def test_the_shorthand_for_tasks_reaches_their_settings_and_the_learners_still_does():
-    config = MetatrainConfig(tasks="clusters", learner="prototypical").resolved()
+    config = parse(MetatrainConfig, "", args=["--tasks", "clusters", "--learner", "prototypical"])
     assert config.meta.tasks.source == "clusters"
     assert config.meta.learner.name == "prototypical"
-    assert (config.tasks, config.learner) == (None, None)
-    assert MetatrainConfig().resolved().meta.tasks.source == "labels"
+    assert MetatrainConfig().meta.tasks.source == "labels"
 
 
 @pytest.mark.parametrize("source", ["augmentations", "clusters"])

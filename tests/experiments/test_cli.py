@@ -1,0 +1,110 @@
+"""Flags come from the chosen factories: their defaults, their descriptions, and refusals that list what there is."""
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+
+from experiments.cli import parse, parse_preset
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.pretrain import ObjectiveConfig
+
+
+def my_learner(encoder, *, way: int, sharpness: float, shape: tuple[int, ...] = (1, 2), on: bool = False):
+    """One of my own.
+
+    Args:
+      sharpness: how sharp it is.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """Stage 2."""
+
+    learner: LearnerConfig = LearnerConfig("maml", inner_lr=0.3)
+    """The learner."""
+    rounds: int = 2
+
+    def __post_init__(self):
+        if self.rounds < 1:
+            raise ValueError(f"meta.rounds must be at least 1, got {self.rounds}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All of it."""
+
+    meta: Meta = Meta()
+    objective: ObjectiveConfig = ObjectiveConfig("simclr")
+    seed: int = 0
+    """All randomness follows from it."""
+
+    shorthands: ClassVar[dict[str, str]] = {"learner": "meta.learner"}
+
+
+def read(*args):
+    return parse(Config, "What it does.", args=list(map(str, args)))
+
+
+def message_of(capsys, *args):
+    with pytest.raises(SystemExit) as stopped:
+        read(*args)
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).split())
+
+
+def test_without_flags_the_config_is_its_defaults():
+    assert read() == Config()
+
+
+def test_a_named_choice_has_its_own_defaults_and_flags():
+    config = read("--learner", "imaml", "--meta.learner.cg-steps", 9, "--seed", 4)
+    assert config.meta.learner == LearnerConfig("imaml", cg_steps=9)
+    assert config.seed == 4
+
+
+def test_the_presets_values_stay_where_the_name_stays():
+    assert read("--meta.learner.order", 1).meta.learner == LearnerConfig("maml", inner_lr=0.3, order=1)
+    assert read("--meta.learner", "maml").meta.learner.get("inner_lr") == 0.3
+    assert read("--meta.learner", "anil").meta.learner == LearnerConfig("anil")
+
+
+def test_one_of_ones_own_has_flags_of_its_own():
+    name = f"{__name__}:my_learner"
+    config = read("--learner", name, "--learner.sharpness", 2, "--learner.shape", 3, 4, "--learner.on", "True")
+    assert config.meta.learner == LearnerConfig(name, sharpness=2.0, shape=(3, 4), on=True)
+
+
+def test_switches_may_be_followed_by_true_and_false():
+    assert read("--meta.learner.remat", "true").meta.learner.get("remat") is True
+    assert read("--meta.learner.remat=False") == Config()
+
+
+def test_a_flag_that_the_chosen_factory_does_not_have_is_refused_with_those_that_it_has(capsys):
+    said = message_of(capsys, "--learner", "maml", "--meta.learner.cg-steps", 9)
+    assert "the learner maml has no setting --meta.learner.cg-steps; it has: --meta.learner.inner-lr" in said
+
+
+def test_names_and_values_that_cannot_be_are_refused(capsys):
+    assert "unknown learner 'mamml' (did you mean maml?)" in message_of(capsys, "--learner", "mamml")
+    assert "meta.rounds must be at least 1, got 0" in message_of(capsys, "--meta.rounds", 0)
+    assert "--meta.learner.sharpness" in message_of(capsys, "--learner", f"{__name__}:my_learner")
+
+
+def test_help_describes_the_flags_of_what_is_chosen(capsys):
+    with pytest.raises(SystemExit):
+        read("--learner", f"{__name__}:my_learner", "--help")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "How sharp it is. (required)" in said
+    assert "All randomness follows from it. (default: 0)" in said
+    assert "Divides the cosines" in said or "--objective.temperature FLOAT" in said
+
+
+def test_a_preset_is_the_first_argument(capsys):
+    presets = {"small": ("A small one.", Config(seed=3)), "large": ("A large one.", Config(seed=5))}
+    assert parse_preset(presets, "All.", ["large", "--meta.rounds", "4"]) == Config(Meta(rounds=4), seed=5)
+    with pytest.raises(SystemExit):
+        parse_preset(presets, "All.", ["medium"])
+    assert "unknown preset 'medium'; there are: small, large" in " ".join(capsys.readouterr().out.split())
