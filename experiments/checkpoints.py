@@ -11,10 +11,10 @@ from experiments.common import Run, check_model
 from experiments.features import features_model
 from metarep_jax.distill import classifier
 from metarep_jax.encoders import input_dtype, make_encoder
+from metarep_jax.files import atomic_write
 from metarep_jax.metalearn import adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.train import Weights, is_first, read_weights
-from metarep_jax.train.metrics import replace_file
+from metarep_jax.train import Weights, on_main_process, read_weights
 from metarep_jax.types import EpisodeSpec, episode_of
 
 FILE = "trained.json"  # in a stage's folder: what its checkpoints are of
@@ -28,10 +28,10 @@ def announce(folder: Path, spec: ModelSpec, whiten: float | None = None) -> None
       spec: of the model that the training makes.
       whiten: for frozen features: the power of their whitening, which is fitted once they are there.
     """
-    if is_first():
+    if on_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         told = {"spec": cattrs.unstructure(spec), "whiten": whiten}
-        replace_file(folder / FILE, json.dumps(told, indent=2) + "\n")
+        atomic_write(folder / FILE, json.dumps(told, indent=2) + "\n")
 
 
 def model_at(run: Run, folder: Path, step: int | None) -> tuple[Model, int]:

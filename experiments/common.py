@@ -25,14 +25,14 @@ from metarep_jax.train import (
     FitConfig,
     TrainingDiverged,
     dividing_devices,
-    is_first,
     local_devices,
     map_over_keys,
+    on_main_process,
     open_run,
     start_processes,
     use_cpu_devices,
 )
-from metarep_jax.train.processes import told_by_first
+from metarep_jax.train.processes import broadcast_from_main
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def run_experiment(name: str, work: Callable[[Run], None], config: CommonConfig)
         if config.coordinator is not None:
             address = None if config.coordinator == "auto" else config.coordinator
             start_processes(address, config.processes, config.process_index)
-            console.quiet = not is_first()
+            console.quiet = not on_main_process()
         with prepared(name, config) as run:
             work(run)
 
@@ -155,8 +155,8 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
     folder = config.run_folder or Path("runs") / f"{name}-{config.data.name.replace('/', '_')}"
     sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
     console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-    with open_run(folder, training_settings(config), hold=is_first()):
-        if splits.tokenizer is not None and is_first():
+    with open_run(folder, training_settings(config), hold=on_main_process()):
+        if splits.tokenizer is not None and on_main_process():
             keep_tokenizer(folder, splits.tokenizer)
         yield Run(name, folder, config, splits, started, devices)
 
@@ -190,13 +190,13 @@ def stage(folder: Path, what: str, train: Callable[[], Model], config: FitConfig
     Raises:
       ValueError: for several seeds, since a stage hands one model on.
     """
-    if told_by_first((folder / "model" / "spec.json").is_file()):
+    if broadcast_from_main((folder / "model" / "spec.json").is_file()):
         console.print(f"{what}: the model is in {folder} already")
         return load(folder)
     if config.seeds != 1:
         raise ValueError(f"an experiment hands one model on; train.seeds must be 1, got {config.seeds}. Vary --seed")
     model = train()
-    if is_first():
+    if on_main_process():
         save_model(folder, model)
     return model
 
@@ -276,7 +276,7 @@ def finish(
 
 def conclude(folder: Path, *, figure_paths: Sequence[Path] = (), notes: Sequence[str] = (), **result: Any) -> None:
     """Writes result.json and report.md, and prints the table; ``result`` goes to ``results.make_result``."""
-    if not is_first():
+    if not on_main_process():
         return
     made = results.make_result(**result)
     results.write_result(folder / "result.json", made)

@@ -20,7 +20,7 @@ from metarep_jax.evaluate.similarity import HEAD
 from metarep_jax.model import Model
 from metarep_jax.report import figures
 from metarep_jax.report.results import Cell, Cells, Result
-from metarep_jax.train import is_first
+from metarep_jax.train import on_main_process
 from metarep_jax.types import EpisodeSpec, episode_of
 
 Drawn = ParamSpec("Drawn")
@@ -34,7 +34,7 @@ def first_draws(draw: Callable[Concatenate[Path, Run, Drawn], None]) -> Callable
     @functools.wraps(draw)
     def figure(run: Run, *args: Drawn.args, **kwargs: Drawn.kwargs) -> Path:
         path = run.folder / "figures" / f"{draw.__name__.removesuffix('_figure')}.png"
-        if is_first():
+        if on_main_process():
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(path, run, *args, **kwargs)
         return path

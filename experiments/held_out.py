@@ -12,9 +12,9 @@ from jaxtyping import Array
 from experiments.common import Run
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.evaluate import Interval, held_out, interval, unigram
+from metarep_jax.files import atomic_write
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.vae import bound_of_weights, log_weights, vae_of
-from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import Objective
 
 FILE = "held_out.json"
@@ -47,7 +47,7 @@ def judge_held_out(
         rows["untrained"] |= bounds(*start)
         rows["pretrained"] |= bounds(fitted.params, fitted.state)
     cells = {row: {column: value.cell() for column, value in found.items()} for row, found in rows.items()}
-    replace_file(folder / FILE, json.dumps(cells, indent=2) + "\n")
+    atomic_write(folder / FILE, json.dumps(cells, indent=2) + "\n")
 
 
 def vae_bounds(run: Run, config: ObjectiveConfig, encoder: Any) -> Callable[[Any, Any], dict[str, Interval]]:

@@ -12,10 +12,10 @@ from jaxtyping import Int
 from experiments.common import Run
 from experiments.figures import first_draws
 from metarep_jax.data.tokenizer import Tokenizer
+from metarep_jax.files import atomic_write
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.masked_lm import masked_guesses
 from metarep_jax.report.figures import HiddenWord, save_masked_words
-from metarep_jax.train.metrics import replace_file
 from metarep_jax.types import SPECIAL_TOKENS
 
 FILE = "masked_words.json"
@@ -40,7 +40,7 @@ def keep_masked_words(run: Run, folder: Path, config: ObjectiveConfig, encoder: 
         guess = jax.jit(masked_guesses, static_argnums=0)
         found = guess(encoder, fitted.params, fitted.state, jnp.asarray(rows), jnp.asarray(place))
         words = [hidden_word(tokenizer, *one) for one in zip(rows, place, *map(np.asarray, found), strict=True)]
-        replace_file(folder / FILE, json.dumps([word._asdict() for word in words], indent=2) + "\n")
+        atomic_write(folder / FILE, json.dumps([word._asdict() for word in words], indent=2) + "\n")
 
 
 def some_words(

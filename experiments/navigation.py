@@ -44,7 +44,7 @@ from metarep_jax.train import (
     open_run,
     use_cpu_devices,
 )
-from metarep_jax.train.step import roots_of
+from metarep_jax.train.step import make_roots
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
 UPDATES = 3
@@ -151,7 +151,7 @@ def trained(config: NavigationConfig, name: str, inner_steps: int, seed: int, de
 def untrained(config: NavigationConfig, seed: int) -> tuple[Any, Any]:
     """The random weights that the trained policies of this seed start from."""
     task = task_of(NavigationParameters(jnp.zeros(2)), EpisodeSpec(way=1))
-    return jax.jit(learner_of(config, config.inner_lr).init)(roots_of((seed,)).init, task)
+    return jax.jit(learner_of(config, config.inner_lr).init)(make_roots((seed,)).init, task)
 
 
 def judge_on(config: NavigationConfig, stream: int, goals: int, devices: list) -> Judge:

@@ -19,10 +19,10 @@ from experiments.held_out import judge_held_out
 from experiments.masked_words import has_masked_words, keep_masked_words, masked_words_figure
 from metarep_jax.data import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.files import atomic_write
 from metarep_jax.pretrain import ObjectiveConfig, has_views, make_objective
-from metarep_jax.train import is_first
-from metarep_jax.train.metrics import replace_file
-from metarep_jax.train.trees import load_tree, save_tree
+from metarep_jax.train import on_main_process
+from metarep_jax.train.storage.arrays import load_tree, save_tree
 
 FOLDER = "objective"  # of a stage's folder: config.json and arrays
 
@@ -42,11 +42,11 @@ def keep_objective(folder: Path, trained: Trained) -> None:
     kept: reading would make dicts of them."""
     arrays = {"params": trained.params, "state": trained.state}
     dicts = all(isinstance(key, DictKey) for path, _ in jax.tree.leaves_with_path(arrays) for key in path)
-    if has_views(trained.config) or not is_first() or not dicts:
+    if has_views(trained.config) or not on_main_process() or not dicts:
         return
     save_tree(folder / FOLDER / "arrays", arrays)
     config = {name: getattr(trained, name) for name in ("config", "augment", "total_steps")}
-    replace_file(folder / FOLDER / "config.json", json.dumps(cattrs.unstructure(config), indent=2) + "\n")
+    atomic_write(folder / FOLDER / "config.json", json.dumps(cattrs.unstructure(config), indent=2) + "\n")
 
 
 def kept_objective(folder: Path) -> Trained | None:
@@ -70,7 +70,7 @@ def kept_objective(folder: Path) -> Trained | None:
 def judge_objective(run: Run, folder: Path, encoder_config: EncoderConfig, trained: Trained) -> None:
     """Writes to ``folder`` what ``held_out_cells`` and ``objective_figures`` find there: losses on the run's test rows
     beside the untrained objective's, reconstructions, interpolations and samples, guesses of hidden words."""
-    if has_views(trained.config) or not is_first() or not run.splits.test.label.shape[0]:
+    if has_views(trained.config) or not on_main_process() or not run.splits.test.label.shape[0]:
         return
     encoder, augment = make_encoder(encoder_config), make_augment(trained.augment) if run.has_images else None
     objective = make_objective(trained.config, encoder, augment=augment, total_steps=trained.total_steps)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import tyro
 
+from metarep_jax.files import atomic_write
 from metarep_jax.report.readme import read_results, redrawn
-from metarep_jax.report.results import write_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def main(
     elif check:
         raise SystemExit(f"{readme.name} differs from the result files; run python -m experiments.readme")
     else:
-        write_whole(readme, after)
+        atomic_write(readme, after)
         print(f"{readme.name} drawn anew")
 
 

@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Shaped
 from metarep_jax.distill.classifier import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, input_kind, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
+from metarep_jax.files import atomic_write
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
-from metarep_jax.train.trees import load_tree, save_tree
+from metarep_jax.train.storage.arrays import load_tree, save_tree
 from metarep_jax.types import Examples, MetaLearner
 
 
@@ -174,9 +175,7 @@ def save_model(folder: Path, model: Model) -> None:
         arrays["whitening"] = model.whitening._asdict()
     save_tree(folder / "arrays", arrays)
     text = json.dumps(cattrs.unstructure(model.spec), indent=2)
-    part = folder / "spec.json.part"
-    part.write_text(text + "\n")
-    part.replace(folder / "spec.json")
+    atomic_write(folder / "spec.json", text + "\n")
 
 
 def load(run_folder: Path | str) -> Model:

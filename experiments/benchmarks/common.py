@@ -22,7 +22,7 @@ from rich.console import Console
 from metarep_jax.report import results, tables
 from metarep_jax.train import OptimiserConfig, local_devices, make_optimiser, use_cpu_devices
 from metarep_jax.train.parallel import check_batch, map_step, replicate, shard
-from metarep_jax.train.step import TrainState, make_update, roots_of
+from metarep_jax.train.step import TrainState, make_roots, make_update
 from metarep_jax.types import Trainable, batch_axis
 
 console = Console()
@@ -94,7 +94,7 @@ def training_step(
     update = make_update(trainable, optimiser, lambda source, *_: source, size=size, shards=len(devices))
     mapped = map_step(update, devices)
     parts = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch)
-    source, roots = shard(parts, devices), roots_of([0])
+    source, roots = shard(parts, devices), make_roots([0])
     last = [replicate(TrainState(params, state, optimiser.init(params), None, jnp.int32(0)), devices), {}]
 
     def step() -> None:
@@ -108,7 +108,7 @@ def pretraining_step(
     trainable: Trainable, batch: Any, *, devices: list, optimiser: OptimiserConfig
 ) -> tuple[Candidate, list]:
     """``training_step`` of a pretraining from its own start, which ``last`` holds before the first step."""
-    params, state = jax.jit(trainable.init)(roots_of([0]).init, batch)
+    params, state = jax.jit(trainable.init)(make_roots([0]).init, batch)
     made = make_optimiser(optimiser, total_steps=1_000_000)  # a constant rate: the total does not matter
     return training_step(trainable, params, state, batch, devices=devices, optimiser=made)
 

@@ -21,7 +21,7 @@ from metarep_jax.pretrain import OBJECTIVES
 from metarep_jax.pretrain.mae import choose_patches
 from metarep_jax.train import AXIS, OptimiserConfig, check_batch, pretraining
 from metarep_jax.train.parallel import step_keys
-from metarep_jax.train.step import roots_of
+from metarep_jax.train.step import make_roots
 from metarep_jax.types import Keys, Objective
 
 SETTINGS: dict[str, dict[str, Any]] = {  # the objectives' own defaults, written out since PyTorch's are given them too
@@ -139,7 +139,7 @@ def torch_steps(
 
     from experiments.benchmarks import ssl_peers, torch_nets
 
-    keys = step_keys(roots_of([0]).step, 0, config.batch, 0, 1)
+    keys = step_keys(make_roots([0]).step, 0, config.batch, 0, 1)
     order, steps = drawn_order(name, keys, config.batch), {}
     for row, memory_format in torch_nets.FORMATS.items():
         if name == "mae" and memory_format is torch.channels_last:

@@ -23,7 +23,7 @@ from metarep_jax.model import Model
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Result, read_result, write_result
 from metarep_jax.train import open_run
-from metarep_jax.train.run_folder import differences
+from metarep_jax.train.storage.run_folder import config_differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def finished(plan: Plan, place: Place) -> Result | None:
     if not file.is_file():
         return None
     result = read_result(file)
-    same = not differences(result.config.get("settings", {}), settings_of_cell(plan, place))
+    same = not config_differences(result.config.get("settings", {}), settings_of_cell(plan, place))
     return result if same and len(result.seeds) >= place.seeds else None
 
 

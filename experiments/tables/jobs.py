@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from experiments.cli import console, print_error
 from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged
-from metarep_jax.train.signals import termination_noticed
+from metarep_jax.train.signals import catch_termination
 
 
 class Job(NamedTuple):
@@ -31,7 +31,7 @@ def run_jobs(jobs: Sequence[Job], minutes: float | None = None) -> bool:
     """
     left = [job for job in jobs if not job.finished()]
     failed, busy = [], []
-    with termination_noticed() as asked, time_limit(minutes) as out_of_time:
+    with catch_termination() as asked, time_limit(minutes) as out_of_time:
         for number, job in enumerate(left):
             if asked():
                 break

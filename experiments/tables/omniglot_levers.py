@@ -48,7 +48,7 @@ class Lever:
     training: str = "base"  # names the run of stage 1; rows that share it train alike
     rounds: RoundsSettings | None = None
     series: str = ""  # names the rounds that rows share
-    # None, and not False: a setting that came later and is not given leaves cells of before valid (``differences``).
+    # None, not False: a setting that came later and is not given leaves earlier cells valid (``config_differences``).
     projector: bool | None = None  # whether its outputs are judged, and not the encoder's
     distilled: bool | None = None  # whether a new encoder learns the features, averaged over views, for as many steps
     after: int = 0  # rounds whose features are judged

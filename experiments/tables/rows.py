@@ -18,7 +18,7 @@ from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Cells, Result, read_result, write_result
 from metarep_jax.train import use_cpu_devices
-from metarep_jax.train.run_folder import differences
+from metarep_jax.train.storage.run_folder import config_differences
 
 Measure = Callable[[Path, int], dict[str, Interval]]  # (folder of a seed, seed) -> the columns
 
@@ -112,7 +112,7 @@ def finished(folder: Path, row: Row, seeds: int) -> list[Result]:
         file = folder / row.name / column / "result.json"
         if file.is_file():
             result = read_result(file)
-            if not differences(result.config["settings"], dict(row.settings)) and len(result.seeds) >= seeds:
+            if not config_differences(result.config["settings"], dict(row.settings)) and len(result.seeds) >= seeds:
                 found.append(result)
     return found
 

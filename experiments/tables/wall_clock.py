@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from metarep_jax.report.results import write_whole
+from metarep_jax.files import atomic_write
 from metarep_jax.train import read_lines
 
 FILE = "wall_clock.json"
@@ -29,7 +29,7 @@ def counted(folder: Path, device: str, steps: int | None = None) -> Iterator[Non
         before = _read(folder)
         seconds = before["seconds"] + time.perf_counter() - begun
         devices = list(dict.fromkeys([*before["devices"], device]))
-        write_whole(folder / FILE, json.dumps({"seconds": round(seconds, 1), "devices": devices}) + "\n")
+        atomic_write(folder / FILE, json.dumps({"seconds": round(seconds, 1), "devices": devices}) + "\n")
 
 
 def seconds_spent(folder: Path) -> float:

@@ -1,9 +1,7 @@
 """Prepared arrays kept in a folder of the user's, so that a second start is quick. A cache may always be deleted."""
 
-import contextlib
 import hashlib
 import logging
-import os
 import sys
 import zipfile
 import zlib
@@ -11,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+
+from metarep_jax.files import atomic_open
 
 log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
@@ -54,16 +54,9 @@ def cached(folder: Path, name: str, key: str, build: Callable[[], Arrays]) -> Ar
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             log.warning("the cache %s is damaged (%s) and is built again", path, error)
     arrays = build()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with atomic_open(path) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
     except OSError as error:
         log.warning("the cache %s cannot be written (%s); the next start prepares the data again", path, error)
-        with contextlib.suppress(OSError):
-            part.unlink()
     return arrays

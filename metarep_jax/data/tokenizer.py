@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from metarep_jax.files import atomic_write
 from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN
 
 FILE = "tokenizer.json"
@@ -117,9 +118,7 @@ def keep_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     if file.is_file():
         load_tokenizer(file, tokenizer.digest)
         return
-    part = file.with_name(f"{FILE}.part")
-    part.write_text(tokenizer.text, encoding="utf-8")
-    part.replace(file)
+    atomic_write(file, tokenizer.text)
 
 
 def load_tokenizer(file: Path, digest: str | None = None) -> Tokenizer:

@@ -5,8 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from metarep_jax.files import atomic_write
 from metarep_jax.report.labels import main_and_modes
-from metarep_jax.report.results import Result, write_whole
+from metarep_jax.report.results import Result
 from metarep_jax.report.tables import device_text, duration, markdown_table
 
 CAPTIONS = {
@@ -58,7 +59,7 @@ def write_report(folder: Path | str, result: Result, figure_paths: Sequence[Path
         "</details>",
     ]
     path = folder / "report.md"
-    write_whole(path, "\n\n".join(parts) + "\n")
+    atomic_write(path, "\n\n".join(parts) + "\n")
     return path
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypedDict
 
 import cattrs
 
+from metarep_jax.files import atomic_write
 from metarep_jax.report.provenance import commit_of_code, device_of_run, versions_of_run
 
 
@@ -90,7 +90,7 @@ def make_result(
 def write_result(path: Path | str, result: Result) -> None:
     """Writes ``result`` to ``path`` as JSON, whole or not at all."""
     text = json.dumps(dataclasses.asdict(result), indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(Path(path), text + "\n")
+    atomic_write(path, text + "\n")
 
 
 def read_result(path: Path | str) -> Result:
@@ -106,17 +106,6 @@ def read_result(path: Path | str) -> Result:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not a result file: no valid JSON ({error})") from error
     return _structured(found, str(path))
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file such that a reader, or a kill, finds the old content or the new one; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _structured(found: Any, what: str) -> Result:

@@ -1,7 +1,7 @@
 """Training: one loop for all stages, with its optimisers, devices, checkpoints and metrics."""
 
-from metarep_jax.train.config import FitConfig
 from metarep_jax.train.divergence import TrainingDiverged
+from metarep_jax.train.fit_config import FitConfig
 from metarep_jax.train.loop import Fitted, fit
 from metarep_jax.train.metrics import read_lines
 from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser, make_schedule
@@ -14,11 +14,11 @@ from metarep_jax.train.parallel import (
     use_cpu_devices,
 )
 from metarep_jax.train.precision import compute_dtype
-from metarep_jax.train.processes import is_first, start_processes
-from metarep_jax.train.run_folder import RunFolderInUse, open_run
+from metarep_jax.train.processes import on_main_process, start_processes
 from metarep_jax.train.signals import Terminated
+from metarep_jax.train.storage.read_weights import Weights, read_weights
+from metarep_jax.train.storage.run_folder import RunFolderInUse, open_run
 from metarep_jax.train.trainable import meta_learning, pretraining
-from metarep_jax.train.weights import Weights, read_weights
 
 __all__ = [
     "AXIS",
@@ -33,12 +33,12 @@ __all__ = [
     "compute_dtype",
     "dividing_devices",
     "fit",
-    "is_first",
     "local_devices",
     "make_optimiser",
     "make_schedule",
     "map_over_keys",
     "meta_learning",
+    "on_main_process",
     "open_run",
     "pretraining",
     "read_lines",

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from metarep_jax.train.config import FitConfig
+from metarep_jax.train.fit_config import FitConfig
 from metarep_jax.train.parallel import map_step, unreplicate
-from metarep_jax.train.processes import gathered
+from metarep_jax.train.processes import gather_processes
 from metarep_jax.train.sources import Source
 from metarep_jax.train.step import Roots, TrainState, initial_state, make_update, many_updates
 from metarep_jax.types import Metrics, Trainable
@@ -62,7 +62,7 @@ def on_host(metrics: Metrics, count: int) -> dict[str, np.ndarray]:
     return {name: leaf[:count] for name, leaf in unreplicate(metrics).items()}
 
 
-class Pace:
+class StepsPerDispatch:
     """How many steps to do at once, so that a dispatch takes about ``DISPATCH_SECONDS``; agreed by all processes.
 
     Results do not depend on it: steps are the same compiled loop body however they are parted.
@@ -73,7 +73,7 @@ class Pace:
 
     def measured(self, count: int, seconds: float, stop: bool) -> bool:
         """Takes in a dispatch's duration. Returns whether any process was asked to ``stop``."""
-        each, stopping = gathered(np.asarray([seconds / count, float(stop)])).max(axis=0)
+        each, stopping = gather_processes(np.asarray([seconds / count, float(stop)])).max(axis=0)
         self._calls += 1
         if self._calls > 1:  # the first one compiles
             self.count = int(np.clip(DISPATCH_SECONDS / max(each, 1e-9), 1, self._most))

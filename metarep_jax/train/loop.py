@@ -12,20 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarep_jax.train.checkpoints import Checkpoints
-from metarep_jax.train.config import FitConfig, is_due, next_stop
-from metarep_jax.train.dispatch import Pace, compiled, first_state, on_host, stopwatch
+from metarep_jax.train.dispatch import StepsPerDispatch, compiled, first_state, on_host, stopwatch
 from metarep_jax.train.display import display
 from metarep_jax.train.divergence import check_finite
-from metarep_jax.train.metrics import MetricsLog, averaged, joined, over_seeds, warn_once_each
+from metarep_jax.train.fit_config import FitConfig, is_due, next_stop
+from metarep_jax.train.metrics import MetricsLog, append_metrics, mean_metrics, mean_over_seeds, warn_once
 from metarep_jax.train.optimisers import OptimiserConfig, make_optimiser
 from metarep_jax.train.parallel import check_batch, local_devices, replicate, unreplicate
-from metarep_jax.train.processes import gathered, is_first
-from metarep_jax.train.resume import Position, load_position, save_position
-from metarep_jax.train.run_folder import held
-from metarep_jax.train.signals import Terminated, termination_noticed
+from metarep_jax.train.processes import gather_processes, on_main_process
+from metarep_jax.train.signals import Terminated, catch_termination
 from metarep_jax.train.sources import PoolSource, Source, make_source
-from metarep_jax.train.step import Roots, TrainState, roots_of
+from metarep_jax.train.step import Roots, TrainState, make_roots
+from metarep_jax.train.storage.checkpoints import Checkpoints
+from metarep_jax.train.storage.resume import Position, load_position, save_position
+from metarep_jax.train.storage.run_folder import hold_folder
 from metarep_jax.train.trainable import has_refresh
 from metarep_jax.types import Feed, Metrics, Trainable
 
@@ -89,13 +89,13 @@ def fit(
     _check(trainable, feed, config, seed, devices)
     select = select if validate else None
     seeds = tuple(range(seed, seed + config.seeds))
-    transform, roots = make_optimiser(optimiser, config.steps), roots_of(seeds)
+    transform, roots = make_optimiser(optimiser, config.steps), make_roots(seeds)
     said = {"optimiser": dataclasses.asdict(optimiser), "fit": dataclasses.asdict(config), "seed": seed}
     with contextlib.ExitStack() as stack:
-        terminated = stack.enter_context(termination_noticed())
+        terminated = stack.enter_context(catch_termination())
         checkpoints = None
-        if is_first():
-            stack.enter_context(held(folder, "fit"))
+        if on_main_process():
+            stack.enter_context(hold_folder(folder, "fit"))
             said |= {"run": settings or {}}
             checkpoints = Checkpoints(
                 folder / "checkpoints", keep=config.keep, scored=select is not None, settings=said
@@ -111,9 +111,9 @@ def fit(
         else:
             source.restore(position.pool, position.reader)
             log.info("%s: goes on after step %d of %d", description, position.step, config.steps)
-        lines = MetricsLog(folder if is_first() else None, position.step, tensorboard=config.tensorboard)
+        lines = MetricsLog(folder if on_main_process() else None, position.step, tensorboard=config.tensorboard)
         stack.enter_context(lines)
-        shown = display(description, position.step, config.steps, visible=config.progress and is_first())
+        shown = display(description, position.step, config.steps, visible=config.progress and on_main_process())
         run = _Run(
             config,
             seeds,
@@ -126,7 +126,7 @@ def fit(
             refresh=partial(_refresh, source, trainable, roots)
             if isinstance(source, PoolSource) and has_refresh(trainable)
             else None,
-            warn=warn_once_each(warn, log.warning),
+            warn=warn_once(warn, log.warning),
             show=stack.enter_context(shown),
             terminated=terminated,
             lines=lines,
@@ -135,7 +135,7 @@ def fit(
         position = _to_the_end(run, position, devices)
         if checkpoints is not None:
             checkpoints.wait()
-        if gathered(np.asarray(terminated())).any():
+        if gather_processes(np.asarray(terminated())).any():
             raise _ended(description, position.step, config.steps)
         best = load_position(checkpoints, start, best=True) if select else None
     chosen = best or position
@@ -180,7 +180,7 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
     validate_every = config.validate_every if run.validate else 0
     refresh_every = config.refresh_period if run.refresh else 0
     periods = (config.log_every, config.checkpoint_every, validate_every, refresh_every)
-    pace, lap, line_lap, calls = Pace(source.most), stopwatch(), stopwatch(), 0
+    pace, lap, line_lap, calls = StepsPerDispatch(source.most), stopwatch(), stopwatch(), 0
     step, rows, line, line_step = position.step, position.rows, position.line, position.step
     train = replicate(position.train, devices)
 
@@ -191,7 +191,7 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
     while step < last:
         calls += 1
         lap()
-        with _profiled(run.folder, config.profile and is_first() and calls == PROFILED):
+        with _profiled(run.folder, config.profile and on_main_process() and calls == PROFILED):
             train, metrics = run.dispatch(train, source.take(count), count)
             upcoming = plan(step + count)
             if upcoming:
@@ -199,21 +199,21 @@ def _to_the_end(run: _Run, position: Position, devices: Sequence[Any]) -> Positi
             found = on_host(metrics, count)
         stopping = pace.measured(count, lap(), run.terminated()) and step + count < last
         check_finite(found, step, f"{run.description} in {run.folder}")
-        rows = joined(rows, found)
+        rows = append_metrics(rows, found)
         step, count = step + count, upcoming
 
         validates = run.validate is not None and is_due(validate_every, step, last)
         if is_due(config.log_every, step, last) or validates:
-            line, rows = averaged(rows, run.seeds), {}
+            line, rows = mean_metrics(rows, run.seeds), {}
             run.warn(line)
             seconds = line_lap() / (step - line_step)
             if validates:
-                line |= over_seeds(_validated(run, train, step), run.seeds)
+                line |= mean_over_seeds(_validated(run, train, step), run.seeds)
                 line_lap()
             run.lines.write(step, line)
             run.lines.write_timing(step, seconds_per_step=seconds)
             line_step = step
-        run.show(step, line or averaged(rows, run.seeds))
+        run.show(step, line or mean_metrics(rows, run.seeds))
         if run.refresh is not None and step < last and step % refresh_every == 0:
             run.refresh(train, step)
         selects = validates and run.select

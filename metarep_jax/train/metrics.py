@@ -1,7 +1,6 @@
 """Metrics on disk: JSON lines that depend on the run alone, timings apart from them, and TensorBoard."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from metarep_jax.files import atomic_write
 from metarep_jax.types import Metrics
 
 
@@ -78,29 +78,19 @@ def cut_lines(path: Path, step: int) -> None:
         return
     kept = "".join(text for text, line in _parsed(path) if line["step"] <= step)
     if kept.encode() != path.read_bytes():
-        replace_file(path, kept)
+        atomic_write(path, kept)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Writes ``text`` to ``path`` such that a reader, or a kill, finds the old content or the new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def averaged(rows: Metrics, seeds: tuple[int, ...]) -> Metrics:
+def mean_metrics(rows: Metrics, seeds: tuple[int, ...]) -> Metrics:
     """Means over a dispatch of per-step metrics [steps] or [steps, seeds], as floats, each a function of ``rows`` only.
 
     Several seeds give their mean, and one entry a seed beside it.
     """
     means = {name: np.asarray(value, np.float64).mean(0) for name, value in sorted(rows.items())}
-    return over_seeds(means, seeds)
+    return mean_over_seeds(means, seeds)
 
 
-def over_seeds(values: Metrics, seeds: tuple[int, ...]) -> Metrics:
+def mean_over_seeds(values: Metrics, seeds: tuple[int, ...]) -> Metrics:
     """Scalars as they are; [seeds] vectors as their mean ``name`` and ``name/seed<seed>``."""
     plain = {name: float(np.mean(value)) for name, value in values.items()}
     if len(seeds) == 1:
@@ -109,14 +99,12 @@ def over_seeds(values: Metrics, seeds: tuple[int, ...]) -> Metrics:
     return plain | apart
 
 
-def joined(rows: Metrics, more: Metrics) -> Metrics:
+def append_metrics(rows: Metrics, more: Metrics) -> Metrics:
     """Per-step metrics of two stretches of steps, one after the other; of an empty stretch, ``rows`` is empty."""
     return {name: np.concatenate([rows[name], leaf]) if rows else leaf for name, leaf in more.items()}
 
 
-def warn_once_each(
-    warn: Callable[[Metrics], str | None] | None, say: Callable[[str], None]
-) -> Callable[[Metrics], None]:
+def warn_once(warn: Callable[[Metrics], str | None] | None, say: Callable[[str], None]) -> Callable[[Metrics], None]:
     """Says what ``warn`` finds in the metrics when it starts to find it, not at every dispatch while it lasts."""
     lasting = False
 

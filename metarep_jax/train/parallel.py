@@ -92,7 +92,7 @@ def shard_index() -> Int[Array, ""]:
 def mean_over_devices(tree: PyTree) -> PyTree:
     """The average over devices of the tree's floating leaves; others (counters, keys) agree already.
 
-    Leaves travel as one vector a number format: a meeting of the devices costs more than what a small leaf weighs.
+    Leaves travel as one vector a number format: collective latency dominates for small leaves.
     """
     leaves, structure = jax.tree.flatten(tree)
     for dtype in sorted({leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)}, key=str):
@@ -113,7 +113,7 @@ def map_step(step: Callable[..., Any], devices: Sequence[Any]) -> Callable[..., 
     def local(state: Any, source: Any, shared: tuple) -> Any:
         return step(state, source, *shared)
 
-    mapped = jax.pmap(local, axis_name=AXIS, devices=_given(devices), in_axes=(0, 0, None), donate_argnums=0)
+    mapped = jax.pmap(local, axis_name=AXIS, devices=_pmap_devices(devices), in_axes=(0, 0, None), donate_argnums=0)
     return lambda state, source, *shared: mapped(state, source, shared)
 
 
@@ -124,12 +124,12 @@ def replicate(tree: PyTree, devices: Sequence[Any]) -> PyTree:
     compile the step a second time.
     """
     own = np.arange(len(own_devices(devices)))
-    return jax.pmap(lambda _, x: x, axis_name=AXIS, devices=_given(devices), in_axes=(0, None))(own, tree)
+    return jax.pmap(lambda _, x: x, axis_name=AXIS, devices=_pmap_devices(devices), in_axes=(0, None))(own, tree)
 
 
 def shard(tree: PyTree, devices: Sequence[Any]) -> PyTree:
     """Host arrays with a leading axis of this process's devices, onto them."""
-    return jax.pmap(lambda x: x, axis_name=AXIS, devices=_given(devices))(tree)
+    return jax.pmap(lambda x: x, axis_name=AXIS, devices=_pmap_devices(devices))(tree)
 
 
 def unreplicate(tree: PyTree) -> PyTree:
@@ -182,7 +182,7 @@ def _mapped(fn: Callable[..., PyTree], devices: tuple, chunk: int) -> Callable[.
     return jax.pmap(local, axis_name=AXIS, devices=devices, in_axes=(0, None))
 
 
-def _given(devices: Sequence[Any]) -> Sequence[Any] | None:
+def _pmap_devices(devices: Sequence[Any]) -> Sequence[Any] | None:
     return None if jax.process_count() > 1 else devices  # several processes: all devices, in JAX's own order
 
 

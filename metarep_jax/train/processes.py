@@ -25,12 +25,12 @@ def start_processes(coordinator: str | None = None, count: int | None = None, in
     jax.distributed.initialize(coordinator, count, index)
 
 
-def is_first() -> bool:
+def on_main_process() -> bool:
     """Whether this is the process that writes."""
     return jax.process_index() == 0
 
 
-def same_everywhere(tree: PyTree) -> PyTree:
+def broadcast_arrays(tree: PyTree) -> PyTree:
     """The first process's arrays, on all of them. The trees have the same structure and shapes everywhere."""
     if jax.process_count() == 1:
         return tree
@@ -39,17 +39,17 @@ def same_everywhere(tree: PyTree) -> PyTree:
     return multihost_utils.broadcast_one_to_all(tree)
 
 
-def told_by_first(value: Any) -> Any:
+def broadcast_from_main(value: Any) -> Any:
     """The first process's ``value`` (of JSON's types) on all of them."""
     if jax.process_count() == 1:
         return value
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    length = int(same_everywhere(np.int64(len(data))))
-    padded = data if is_first() else np.zeros(length, np.uint8)
-    return json.loads(np.asarray(same_everywhere(padded)).astype(np.uint8).tobytes().decode())
+    length = int(broadcast_arrays(np.int64(len(data))))
+    padded = data if on_main_process() else np.zeros(length, np.uint8)
+    return json.loads(np.asarray(broadcast_arrays(padded)).astype(np.uint8).tobytes().decode())
 
 
-def gathered(values: Any) -> np.ndarray:
+def gather_processes(values: Any) -> np.ndarray:
     """Every process's array [processes, ...]."""
     if jax.process_count() == 1:
         return np.asarray(values)[None]
@@ -58,9 +58,10 @@ def gathered(values: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(np.asarray(values)))
 
 
-def gathered_bytes(data: bytes) -> list[bytes]:
+def gather_bytes(data: bytes) -> list[bytes]:
     """Every process's bytes."""
-    lengths = gathered(np.int32(len(data)))
+    lengths = gather_processes(np.int32(len(data)))
     padded = np.zeros(int(lengths.max()), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
-    return [row[:length].tobytes() for row, length in zip(gathered(padded).astype(np.uint8), lengths, strict=True)]
+    rows = gather_processes(padded).astype(np.uint8)
+    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]

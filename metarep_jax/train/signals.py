@@ -23,7 +23,7 @@ _listening: list[Callable[[], bool]] = []  # what the outermost of nested listen
 
 
 @contextlib.contextmanager
-def termination_noticed() -> Iterator[Callable[[], bool]]:
+def catch_termination() -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether SIGTERM has come; a second SIGTERM acts at once.
 
     Nested in another, it gives what the other gave: all know of a signal since the outermost began. Signals reach the

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from metarep_jax.train.parallel import own_devices, replicate, shard
-from metarep_jax.train.processes import same_everywhere
+from metarep_jax.train.processes import broadcast_arrays
 from metarep_jax.types import Feed, Reader
 
 STACK_BYTES = 1 << 27  # of host batches in one dispatch, which lie on the devices twice: in use, and prepared
@@ -58,7 +58,7 @@ class PoolSource:
         """Replaces the pool by a function of it. Leaves that are the same objects as before are taken as unchanged."""
         self._placed = None  # makes room on the devices
         self._pool = function(self._pool)
-        self._put(same_everywhere(self.saved()[0]))
+        self._put(broadcast_arrays(self.saved()[0]))
 
     def saved(self) -> tuple[dict[str, np.ndarray], bytes]:
         """What a checkpoint needs: the leaves of the pool that refreshes have changed, by name."""

@@ -34,18 +34,18 @@ class Roots(NamedTuple):
     step: Any
 
 
-def roots_of(seeds: Sequence[int]) -> Roots:
+def make_roots(seeds: Sequence[int]) -> Roots:
     """Independent keys for initialisation, for drawing batches, and for the steps; [seeds] where there are several."""
     each = [Roots(*jax.random.split(jax.random.key(seed), 3)) for seed in seeds]
     return each[0] if len(each) == 1 else jax.tree.map(lambda *keys: jnp.stack(keys), *each)
 
 
 def initial_state(
-    trainable: Trainable, optimiser: optax.GradientTransformation, roots: Roots, batch: PyTree, averaged: bool
+    trainable: Trainable, optimiser: optax.GradientTransformation, roots: Roots, batch: PyTree, average: bool
 ) -> TrainState:
     """The state before the first update."""
     params, state = trainable.init(roots.init, batch)
-    return TrainState(params, state, optimiser.init(params), params if averaged else None, jnp.int32(0))
+    return TrainState(params, state, optimiser.init(params), params if average else None, jnp.int32(0))
 
 
 def make_update(

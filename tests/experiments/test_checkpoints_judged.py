@@ -14,8 +14,8 @@ from metarep_jax.distill import classifier
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import ModelSpec
-from metarep_jax.train.checkpoints import Checkpoints
 from metarep_jax.train.step import TrainState
+from metarep_jax.train.storage.checkpoints import Checkpoints
 from metarep_jax.types import EpisodeSpec, episode_of
 
 SHAPE = (4, 4, 1)

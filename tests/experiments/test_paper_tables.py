@@ -22,7 +22,7 @@ from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.report.results import read_result, write_result
 from metarep_jax.train import FitConfig, OptimiserConfig, Terminated, read_lines
-from metarep_jax.train.run_folder import differences
+from metarep_jax.train.storage.run_folder import config_differences
 from metarep_jax.types import EpisodeSpec
 
 TABLE = "omniglot_supervised"
@@ -65,9 +65,9 @@ def test_the_estimate_of_a_second_order_step_is_what_the_papers_settings_cost():
 def test_a_setting_that_is_added_later_does_not_make_a_finished_cell_another():
     now = settings_of_training(plan("maml", "5w1s", "short"))
     earlier = {**now, "learner": {name: value for name, value in now["learner"].items() if name != "temperature"}}
-    assert "temperature" in now["learner"] and not differences(earlier, now)
+    assert "temperature" in now["learner"] and not config_differences(earlier, now)
     given = {**now, "learner": {**now["learner"], "temperature": 2.0}}
-    assert differences(earlier, given) == ["learner.temperature: '(absent)' before, 2.0 now"]
+    assert config_differences(earlier, given) == ["learner.temperature: '(absent)' before, 2.0 now"]
 
 
 # Published numbers ----------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.train.checkpoints import Checkpoints
-from metarep_jax.train.disk import clear_disk_errors
-from metarep_jax.train.trees import load_tree, save_tree
+from metarep_jax.train.storage.arrays import load_tree, save_tree
+from metarep_jax.train.storage.checkpoints import Checkpoints
+from metarep_jax.train.storage.disk import explain_full_disk
 
 TREE = {"w": np.arange(12, dtype=np.float32).reshape(3, 4), "n": np.int32(7), "b": np.ones(3, jnp.bfloat16)}
 
@@ -30,7 +30,7 @@ def write(folder, steps=(1, 2), **more):
     with Checkpoints(folder, settings={"rate": 0.1}, **more) as checkpoints:
         for step in steps:
             checkpoints.save(
-                step, {**TREE, "w": TREE["w"] + step}, {"step": step}, loose={"['partner']": np.arange(step)}
+                step, {**TREE, "w": TREE["w"] + step}, {"step": step}, extra_arrays={"['partner']": np.arange(step)}
             )
 
 
@@ -44,7 +44,7 @@ def test_what_was_saved_comes_back_with_its_dtypes(tmp_path):
     found = restored(tmp_path)
     assert_equal(found.tree, {**TREE, "w": TREE["w"] + 2})
     assert (found.step, found.extra) == (2, {"step": 2})
-    assert found.loose["['partner']"].tolist() == [0, 1]
+    assert found.extra_arrays["['partner']"].tolist() == [0, 1]
 
 
 def test_the_best_is_kept_beside_the_latest_and_an_undefined_score_is_worse_than_any(tmp_path):
@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_are_kept(tmp_path, monkeypa
 
 
 def test_other_errors_pass_as_they_are(tmp_path):
-    with pytest.raises(RuntimeError, match="other"), clear_disk_errors(tmp_path, "written"):
+    with pytest.raises(RuntimeError, match="other"), explain_full_disk(tmp_path, "written"):
         raise RuntimeError("other")
 
 

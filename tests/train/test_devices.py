@@ -15,7 +15,7 @@ from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.pretrain import simclr
 from metarep_jax.train import AXIS, meta_learning, pretraining
 from metarep_jax.train.parallel import map_step, replicate, unreplicate
-from metarep_jax.train.step import Roots, initial_state, make_update, roots_of
+from metarep_jax.train.step import Roots, initial_state, make_roots, make_update
 from metarep_jax.types import EpisodeSpec, Keys, episode_of
 
 SIZE, RATE = 16, 0.1
@@ -77,7 +77,7 @@ def updated(trainable, batch, train, devices):
 
     update = make_update(trainable, optax.sgd(RATE), batch_at, size=SIZE, shards=len(devices))
     step = map_step(lambda train, source, roots: update(train, source, roots, jnp.int32(0)), devices)
-    return unreplicate(step(replicate(train, devices), replicate(batch, devices), roots_of([3])))
+    return unreplicate(step(replicate(train, devices), replicate(batch, devices), make_roots([3])))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def updated(trainable, batch, train, devices):
 )
 def test_any_number_of_devices_computes_the_same_update(stage, counts):
     make, batch = STAGES[stage][0], STAGES[stage][1]()
-    roots: Roots = roots_of([3])
+    roots: Roots = make_roots([3])
     train = jax.jit(lambda: initial_state(make(None), optax.sgd(RATE), roots, batch, False))()
     key = jax.random.fold_in(roots.step, 0)
     keys = Keys(jax.random.split(key, SIZE), jax.random.fold_in(key, 2**31 - 1))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from metarep_jax.train import RunFolderInUse, open_run, read_lines
-from metarep_jax.train.metrics import MetricsLog, averaged, cut_lines, joined
-from metarep_jax.train.run_folder import held
+from metarep_jax.train.metrics import MetricsLog, append_metrics, cut_lines, mean_metrics
+from metarep_jax.train.storage.run_folder import hold_folder
 
 
 def test_lines_past_the_step_and_half_lines_are_cut_off(tmp_path):
@@ -41,9 +41,9 @@ def test_metrics_are_written_to_the_last_bit(tmp_path):
 
 def test_means_over_steps_and_over_seeds():
     rows = {"loss": np.array([[1.0, 3.0], [2.0, 6.0]])}
-    found = averaged(joined(rows, {"loss": np.array([[3.0, 9.0]])}), (4, 5))
+    found = mean_metrics(append_metrics(rows, {"loss": np.array([[3.0, 9.0]])}), (4, 5))
     assert found == {"loss": 4.0, "loss/seed4": 2.0, "loss/seed5": 6.0}
-    assert averaged({"loss": np.array([1.0, 2.0])}, (4,)) == {"loss": 1.5}
+    assert mean_metrics({"loss": np.array([1.0, 2.0])}, (4,)) == {"loss": 1.5}
 
 
 def test_a_run_folder_is_held_by_one_and_free_again_afterwards(tmp_path):
@@ -51,7 +51,7 @@ def test_a_run_folder_is_held_by_one_and_free_again_afterwards(tmp_path):
         assert not run.resumed
         with (
             pytest.raises(RunFolderInUse, match=rf"in use by another process \(pid {os.getpid()}\); wait"),
-            held(tmp_path / "run"),
+            hold_folder(tmp_path / "run"),
         ):
             pass
     with open_run(tmp_path / "run", {"seed": 1}) as run:

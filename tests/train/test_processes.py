@@ -12,7 +12,7 @@ import tiny
 from two_processes import CONFIG
 
 from metarep_jax.train import read_lines, start_processes
-from metarep_jax.train.processes import gathered_bytes, told_by_first
+from metarep_jax.train.processes import broadcast_from_main, gather_bytes
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -39,8 +39,8 @@ def test_two_processes_equal_one(tmp_path):
 
 
 def test_one_process_tells_itself():
-    assert told_by_first({"step": 3}) == {"step": 3}
-    assert gathered_bytes(b"abc") == [b"abc"]
+    assert broadcast_from_main({"step": 3}) == {"step": 3}
+    assert gather_bytes(b"abc") == [b"abc"]
 
 
 def test_a_process_index_out_of_range_is_refused():

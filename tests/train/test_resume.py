@@ -18,7 +18,7 @@ import pytest
 import tiny
 
 from metarep_jax.train import RunFolderInUse, read_lines
-from metarep_jax.train.run_folder import held
+from metarep_jax.train.storage.run_folder import hold_folder
 
 HERE = str(Path(__file__).parent)
 
@@ -150,7 +150,7 @@ def test_a_damaged_last_checkpoint_is_left_for_the_one_before_and_the_end_is_the
 
 def test_a_folder_that_another_process_trains_in_is_refused(finished):
     with (
-        held(finished, "fit"),
+        hold_folder(finished, "fit"),
         pytest.raises(RunFolderInUse, match=rf"in use by another process \(pid {os.getpid()}\)"),
     ):
         tiny.train(finished)

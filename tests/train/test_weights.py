@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metarep_jax.train import read_weights
-from metarep_jax.train.checkpoints import Checkpoints
 from metarep_jax.train.step import TrainState
+from metarep_jax.train.storage.checkpoints import Checkpoints
 
 SETTINGS = {"fit": {"seeds": 1}, "run": {"encoder": {"name": "mlp"}}}
 
@@ -27,7 +27,7 @@ def train_state(step, average=None):
 def write(folder, *states, settings=SETTINGS):
     with Checkpoints(folder / "checkpoints", keep=9, settings=settings) as checkpoints:
         for state in states:
-            checkpoints.save(int(state.step), {"train": state}, {}, loose={"['partner']": np.arange(3)})
+            checkpoints.save(int(state.step), {"train": state}, {}, extra_arrays={"['partner']": np.arange(3)})
 
 
 def test_the_latest_or_the_one_of_a_step_fills_trees_of_any_kind(tmp_path):

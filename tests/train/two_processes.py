@@ -9,7 +9,7 @@ import numpy as np
 import tiny
 
 from metarep_jax.train import start_processes
-from metarep_jax.train.trees import load_tree, save_tree
+from metarep_jax.train.storage.arrays import load_tree, save_tree
 
 CONFIG = dataclasses.replace(tiny.CONFIG, steps=60, accumulate=1)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarep_jax.report.results import write_whole
+from metarep_jax.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def drawing(path: Path | str, width: float, height: float, **layout: Any) -> Ite
         yield figure
         content = io.BytesIO()
         figure.savefig(content, format="png", metadata={"Software": None})
-    write_whole(Path(path), content.getvalue())
+    atomic_write(path, content.getvalue())
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from metarep_jax.train.metrics import replace_file
+from metarep_jax.files import atomic_write
 
 DISPLAY = frozenset({"progress", "profile", "tensorboard"})  # settings that change what is shown, and no result
 
@@ -44,19 +44,19 @@ def open_run(folder: Path | str, config: dict[str, Any], *, hold: bool = True) -
     if not hold:
         yield RunFolder(path, False)
         return
-    with held(path):
+    with hold_folder(path):
         file = path / "config.json"
         config = json.loads(json.dumps(config, default=str))
         resumed = file.is_file()
         if resumed:
-            check_same(_read(file), config, f"the run folder {path}")
+            check_same_config(_read(file), config, f"the run folder {path}")
         else:
-            replace_file(file, json.dumps(config, indent=2) + "\n")
+            atomic_write(file, json.dumps(config, indent=2) + "\n")
         yield RunFolder(path, resumed)
 
 
 @contextlib.contextmanager
-def held(folder: Path, name: str = "run") -> Iterator[None]:
+def hold_folder(folder: Path, name: str = "run") -> Iterator[None]:
     """Makes ``folder`` and locks it until the end of the block, or of the process however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(folder / f".{name}.lock"), folder / f".{name}.pid"
@@ -74,15 +74,15 @@ def held(folder: Path, name: str = "run") -> Iterator[None]:
         lock.release()
 
 
-def check_same(before: dict, now: dict, what: str) -> None:
+def check_same_config(before: dict, now: dict, what: str) -> None:
     """Raises ValueError that names the settings in which two configs (nested dicts) differ, but for ``DISPLAY``."""
-    if differing := differences(before, now, but=DISPLAY):
+    if differing := config_differences(before, now, but=DISPLAY):
         raise ValueError(
             f"{what} belongs to another config ({'; '.join(differing)}); use those settings or another folder"
         )
 
 
-def differences(before: dict, now: dict, *, but: frozenset[str] = frozenset()) -> list[str]:
+def config_differences(before: dict, now: dict, *, but: frozenset[str] = frozenset()) -> list[str]:
     """The settings in which two configs (nested dicts, one perhaps read from JSON) differ, but for those named.
 
     One that is None is not given: a setting that came later, with None by default, is no difference.

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from metarep_jax.train.disk import check_space, clear_disk_errors
-from metarep_jax.train.packing import by_name, check_digest, digest_of, pack, unpack
-from metarep_jax.train.run_folder import check_same
-from metarep_jax.train.trees import first_process_only
+from metarep_jax.train.storage.arrays import main_process_only
+from metarep_jax.train.storage.disk import check_space, explain_full_disk
+from metarep_jax.train.storage.packing import by_name, check_digest, digest_of, pack, unpack
+from metarep_jax.train.storage.run_folder import check_same_config
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ WORST = -1e300  # JSON has no infinity
 
 
 class Restored(NamedTuple):
-    """A verified checkpoint: ``tree`` of numpy arrays, and what was given as ``extra`` and ``loose``."""
+    """A verified checkpoint: ``tree`` of numpy arrays, and what was given as ``extra`` and ``extra_arrays``."""
 
     step: int
     tree: PyTree
     extra: dict[str, Any]
-    loose: dict[str, np.ndarray]
+    extra_arrays: dict[str, np.ndarray]
 
 
 class Checkpoints:
@@ -59,9 +59,9 @@ class Checkpoints:
             create=False,
             cleanup_tmp_directories=True,
             todelete_subdir=DELETED,
-            multiprocessing_options=first_process_only(ocp),
+            multiprocessing_options=main_process_only(ocp),
         )
-        with clear_disk_errors(self.folder, "begun"):
+        with explain_full_disk(self.folder, "begun"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._delete()
@@ -72,7 +72,7 @@ class Checkpoints:
         tree: PyTree,
         extra: dict[str, Any],
         score: float | None = None,
-        loose: dict[str, np.ndarray] | None = None,
+        extra_arrays: dict[str, np.ndarray] | None = None,
     ) -> None:
         """Starts to write; returns before it is on disk. A full disk raises here or at the next call.
 
@@ -81,7 +81,7 @@ class Checkpoints:
           tree: arrays of known structure.
           extra: of JSON's types.
           score: of its validation, higher is better; None is worse than any.
-          loose: arrays that a checkpoint may have or not.
+          extra_arrays: arrays that a checkpoint may have or not.
 
         Raises:
           OSError: when the disk is full; earlier checkpoints are kept.
@@ -89,19 +89,19 @@ class Checkpoints:
         if step in self.steps():
             return
         save_args = self._ocp.args
-        leaves, meta = pack((tree, loose or {}))
-        given = {"settings": self.settings, "extra": extra, "loose": sorted(loose or {})}
+        leaves, meta = pack((tree, extra_arrays or {}))
+        given = {"settings": self.settings, "extra": extra, "extra_arrays": sorted(extra_arrays or {})}
         meta |= {"given": given, "given_digest": digest_of(given)}
         scores = {"score": score if score is not None and math.isfinite(score) else WORST} if self._scored else None
         self.wait()  # for the one before
-        with clear_disk_errors(self.folder, f"written at step {step}"):
+        with explain_full_disk(self.folder, f"written at step {step}"):
             check_space(self.folder, leaves)
             items = save_args.Composite(arrays=save_args.StandardSave(leaves), meta=save_args.JsonSave(meta))
             self._manager.save(step, args=items, metrics=scores, force=True)
 
     def wait(self) -> None:
         """Returns when everything saved is on disk."""
-        with clear_disk_errors(self.folder, "written"):
+        with explain_full_disk(self.folder, "written"):
             self._manager.wait_until_finished()
         self._delete()
 
@@ -116,7 +116,7 @@ class Checkpoints:
                 before = self._read_meta(step)["given"]["settings"]
             except Exception:  # whatever damage makes the reader raise: restore_last deals with it
                 return
-            check_same(before, self.settings, f"the checkpoint {self.folder / str(step)}")
+            check_same_config(before, self.settings, f"the checkpoint {self.folder / str(step)}")
 
     def restore_last(self, like: PyTree) -> Restored | None:
         """The latest checkpoint that is whole, or None. A damaged one is moved aside and the one before taken.
@@ -149,14 +149,15 @@ class Checkpoints:
         meta = self._read_meta(step)
         given, wanted = meta["given"], pack((like, {}))[1]["leaves"]
         try:
-            check_same(given["settings"], self.settings, what)
-            check_same(by_name(meta["leaves"][: len(wanted)]), by_name(wanted), what)
+            check_same_config(given["settings"], self.settings, what)
+            check_same_config(by_name(meta["leaves"][: len(wanted)]), by_name(wanted), what)
         except ValueError as error:
             raise _OtherConfig(str(error)) from error
         packed = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
         leaves = unpack(packed, meta)
+        names = given["extra_arrays"] if "extra_arrays" in given else given["loose"]  # its name in earlier versions
         tree = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(wanted)])
-        return Restored(step, tree, given["extra"], dict(zip(given["loose"], leaves[len(wanted) :], strict=True)))
+        return Restored(step, tree, given["extra"], dict(zip(names, leaves[len(wanted) :], strict=True)))
 
     def _read_meta(self, step: int) -> dict[str, Any]:
         meta = self._manager.restore(step, args=self._ocp.args.Composite(meta=self._ocp.args.JsonRestore()))["meta"]
@@ -181,7 +182,7 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with clear_disk_errors(self.folder, "written") if kind is None else contextlib.suppress(Exception):
+        with explain_full_disk(self.folder, "written") if kind is None else contextlib.suppress(Exception):
             self._manager.close()
         self._delete()
 

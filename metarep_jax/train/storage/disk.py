@@ -14,7 +14,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def clear_disk_errors(folder: Path, what: str) -> Iterator[None]:
+def explain_full_disk(folder: Path, what: str) -> Iterator[None]:
     """Turns the ways in which a full disk shows itself into one OSError that says so."""
     try:
         yield

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarep_jax.train.checkpoints import Checkpoints, Restored
-from metarep_jax.train.processes import gathered_bytes, same_everywhere, told_by_first
+from metarep_jax.train.processes import broadcast_arrays, broadcast_from_main, gather_bytes
 from metarep_jax.train.step import TrainState
+from metarep_jax.train.storage.checkpoints import Checkpoints, Restored
 
 
 class Position(NamedTuple):
@@ -24,14 +24,14 @@ class Position(NamedTuple):
 
 def save_position(checkpoints: Checkpoints | None, position: Position, score: float | None = None) -> None:
     """Begins to write ``position``, validated with ``score``. All processes call it, the first one writes."""
-    readers = [base64.b64encode(data).decode() for data in gathered_bytes(position.reader)]
+    readers = [base64.b64encode(data).decode() for data in gather_bytes(position.reader)]
     if checkpoints is not None:
         extra = {
             "readers": readers,
             "rows": {name: row.tolist() for name, row in position.rows.items()},
             "line": position.line,
         }
-        checkpoints.save(position.step, {"train": position.train}, extra, score, loose=position.pool)
+        checkpoints.save(position.step, {"train": position.train}, extra, score, extra_arrays=position.pool)
 
 
 def load_position(checkpoints: Checkpoints | None, like: TrainState, *, best: bool = False) -> Position | None:
@@ -49,9 +49,9 @@ def load_position(checkpoints: Checkpoints | None, like: TrainState, *, best: bo
         except ValueError as error:
             answer = {"refused": str(error)}
     if found is not None:
-        shapes = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in found.loose.items()}
+        shapes = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in found.extra_arrays.items()}
         answer = {"step": found.step, "extra": found.extra, "pool": shapes}
-    answer = told_by_first(answer)
+    answer = broadcast_from_main(answer)
     if "refused" in answer:
         raise ValueError(answer["refused"])
     if not answer:
@@ -59,8 +59,8 @@ def load_position(checkpoints: Checkpoints | None, like: TrainState, *, best: bo
     if found is None:  # not the process that reads
         train, pool = like, {name: np.zeros(shape, dtype) for name, (dtype, shape) in answer["pool"].items()}
     else:
-        train, pool = found.tree["train"], found.loose
-    train, pool = same_everywhere((train, pool))
+        train, pool = found.tree["train"], found.extra_arrays
+    train, pool = broadcast_arrays((train, pool))
     extra, readers = answer["extra"], answer["extra"]["readers"]
     if len(readers) != jax.process_count():
         raise ValueError(f"the run was begun by {len(readers)} processes, this is {jax.process_count()}; use as many")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from metarep_jax.train.trees import read_packed
+from metarep_jax.train.storage.arrays import read_packed
 
 STATE = "[0]['train']."  # how the names of a checkpoint's leaves begin: see ``resume.save_position``
 

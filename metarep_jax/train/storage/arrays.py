@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from metarep_jax.train.disk import check_space, clear_disk_errors
-from metarep_jax.train.packing import check_digest, digest_of, pack, unpack
+from metarep_jax.train.storage.disk import check_space, explain_full_disk
+from metarep_jax.train.storage.packing import check_digest, digest_of, pack, unpack
 
 
 def save_tree(folder: Path, tree: PyTree) -> None:
@@ -25,7 +25,7 @@ def save_tree(folder: Path, tree: PyTree) -> None:
     leaves, meta = pack(tree)
     meta["structure"] = jax.tree.unflatten(jax.tree.structure(tree), range(len(meta["leaves"])))
     meta["structure_digest"] = digest_of(meta["structure"])
-    with clear_disk_errors(folder, "written"), _checkpointer(ocp) as checkpointer:
+    with explain_full_disk(folder, "written"), _checkpointer(ocp) as checkpointer:
         check_space(folder.parent, leaves)
         items = ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
         checkpointer.save(part, args=items, force=True)
@@ -76,7 +76,7 @@ def read_packed(folder: Path, part: str) -> tuple[list[np.ndarray], dict[str, An
         raise ValueError(f"the saved arrays at {folder} are damaged: {error}") from error
 
 
-def first_process_only(ocp: Any) -> Any:
+def main_process_only(ocp: Any) -> Any:
     """Several processes hold equal copies: the first one writes, and nobody waits for it."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
@@ -84,7 +84,7 @@ def first_process_only(ocp: Any) -> Any:
 
 
 def _checkpointer(ocp: Any) -> Any:
-    who = first_process_only(ocp)  # told to each part, since each waits for the processes that it knows of
+    who = main_process_only(ocp)  # told to each part, since each waits for the processes that it knows of
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=who),
         arrays=ocp.StandardCheckpointHandler(multiprocessing_options=who),
