@@ -5,6 +5,7 @@ have (``--meta.learner.inner-lr 0.1``), with their defaults and descriptions in 
 """
 
 import dataclasses
+import itertools
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import tyro
 from rich import get_console
 from rich.markup import escape
 
-from metarep_jax.choices import REQUIRED, Choice, Keyword, is_callable_type, no_setting, parts_of
+from metarep_jax.choices import REQUIRED, Choice, Keyword, WeightedChoices, is_callable_type, no_setting, parts_of
 
 Config = TypeVar("Config")
 console = get_console()  # the one that progress bars and log lines write to
@@ -35,7 +36,10 @@ def parse(
         words = _switches(words)
         names = {f"{path}.name": path for path, _ in choices_in(start)}
         words = _long_forms(words, names)
-        chosen = {path: _named(words, path, choice) for path, choice in choices_in(start)}
+        chosen: Chosen = {}
+        for path, choice in choices_in(start):
+            named = _members_named if isinstance(choice, WeightedChoices) else _named
+            chosen |= named(words, path, choice)
         for path, (kind, name, _) in chosen.items():
             _refuse_unknown(words, path, kind, name)
         flags: Any = _flags_of(start, chosen, getattr(config, "shorthands", {}))
@@ -65,11 +69,11 @@ def print_error(error: BaseException) -> None:
     console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
 
-def choices_in(config: Any, path: str = "") -> Iterator[tuple[str, Choice]]:
+def choices_in(config: Any, path: str = "") -> Iterator[tuple[str, Choice | WeightedChoices]]:
     """The choices of a config, with the paths of their flags, such as ``meta.learner``."""
     for field in dataclasses.fields(config):
         value, place = getattr(config, field.name), _join(path, field.name)
-        if isinstance(value, Choice):
+        if isinstance(value, Choice | WeightedChoices):
             yield place, value
         elif dataclasses.is_dataclass(value):
             yield from choices_in(value, place)
@@ -78,26 +82,56 @@ def choices_in(config: Any, path: str = "") -> Iterator[tuple[str, Choice]]:
 Chosen = dict[str, tuple[type[Choice], str, dict[str, Any]]]  # by path: the kind, the name, and values beside defaults
 
 
-def _named(words: Sequence[str], path: str, choice: Choice) -> tuple[type[Choice], str, dict[str, Any]]:
+def _named(words: Sequence[str], path: str, choice: Choice) -> Chosen:
     """Which factory a choice's flag names, or else the config's own with its values."""
-    name = choice.name
+    name = (_values(words, path) or [choice.name])[0]
+    type(choice).factory_of(name)
+    return {path: (type(choice), name, dict(choice.keywords) if name == choice.name else {})}
+
+
+def _members_named(words: Sequence[str], path: str, choices: WeightedChoices) -> Chosen:
+    """The same for each of several, whose flags lie below their own names: ``--loss.soft-targets.temperature``."""
+    before = {choice.name: (choice, weight) for choice, weight in choices.members}
+    named = {}
+    for name in _values(words, path) or before:
+        choices.kind.factory_of(name)
+        choice, weight = before.get(name, (None, 1.0))
+        values = {"weight": weight, **(dict(choice.keywords) if choice else {})}
+        named[f"{path}.{_member(name)}"] = (choices.kind, name, values)
+    return named
+
+
+def _values(words: Sequence[str], path: str) -> list[str]:
+    """The words after the flag of a path, up to the next flag."""
+    values: list[str] = []
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
-        if flag in (f"--{path}", f"--{path}.name"):
-            name = value if equals else words[i + 1] if i + 1 < len(words) else name
-    type(choice).factory_of(name)
-    return type(choice), name, dict(choice.keywords) if name == choice.name else {}
+        if flag == f"--{path}":
+            values = [value] if equals else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
+    return values
+
+
+def _member(name: str) -> str:
+    """How a member is called in flags: by its name, or the last part of its dotted path."""
+    return name.rpartition(":")[2]
 
 
 def _refuse_unknown(words: Sequence[str], path: str, kind: type[Choice], name: str) -> None:
     """Raises ValueError for a flag below a choice that its factory has no keyword for; lists those that it has."""
-    there, prefix = kind.settings_of(name), f"--{_dashes(path)}."
+    there, prefix = _keywords(kind, name, path), f"--{_dashes(path)}."
     known = {"name", *map(_dashes, there)} | {f"no-{_dashes(key)}" for key, of in there.items() if of.type is bool}
     for word in words:
         flag = _dashes(word.partition("=")[0])
         if flag.startswith(prefix) and flag.removeprefix(prefix) not in known:
             keyword = flag.removeprefix(prefix)
             raise ValueError(no_setting(kind.what, name, keyword, tuple(there), lambda key: prefix + _dashes(key)))
+
+
+def _keywords(kind: type[Choice], name: str, path: str) -> dict[str, Keyword]:
+    """The keywords of a choice, and the weight of one of several."""
+    weight = Keyword("weight", float, 1.0, f"Weight of this {kind.what}.")
+    several = path.rpartition(".")[2] == _member(name) and "." in path and kind.weighted
+    return ({"weight": weight} if several else {}) | kind.settings_of(name)
 
 
 def _flags_of(config: Any, chosen: Chosen, shorthands: dict[str, str], path: str = "") -> Any:
@@ -108,7 +142,10 @@ def _flags_of(config: Any, chosen: Chosen, shorthands: dict[str, str], path: str
         value, place = getattr(config, field.name), _join(path, field.name)
         if isinstance(value, Choice):
             shorts = tuple(f"--{short}" for short, of in shorthands.items() if of == place)
-            flags = _choice_flags(*chosen[place], shorts)
+            flags = _choice_flags(*chosen[place], place, shorts)
+            fields.append((field.name, type(flags), dataclasses.field(default=flags)))
+        elif isinstance(value, WeightedChoices):
+            flags = _members_flags(value, chosen, place)
             fields.append((field.name, type(flags), dataclasses.field(default=flags)))
         elif dataclasses.is_dataclass(value):
             flags = _flags_of(value, chosen, shorthands, place)
@@ -121,23 +158,45 @@ def _flags_of(config: Any, chosen: Chosen, shorthands: dict[str, str], path: str
     return made(**{name: field.default for name, _, field in fields})
 
 
-def _choice_flags(kind: type[Choice], name: str, values: dict[str, Any], shorts: tuple[str, ...]) -> Any:
-    """A dataclass of the name and the keywords of a choice."""
-    names = ", ".join(sorted(kind.known)) + f", or your own as my_module:my_{kind.what.replace(' ', '_')}"
-    help_of_name = f"Which {kind.what}: {names}. The flags below are those of {name}."
-    fields: list[Any] = [
-        ("name", Annotated[str, tyro.conf.arg(name="", help=help_of_name, aliases=shorts)], dataclasses.field())
-    ]
-    defaults: dict[str, Any] = {"name": name}
-    for keyword in kind.settings_of(name).values():
+def _choice_flags(
+    kind: type[Choice], name: str, values: dict[str, Any], path: str, shorts: tuple[str, ...] = ()
+) -> Any:
+    """A dataclass of the name, where it is one, and the keywords of a choice."""
+    help_of_name = f"Which {kind.what}: {_known(kind)}. The flags below are those of {name}."
+    fields: list[Any] = []
+    defaults: dict[str, Any] = {}
+    if not kind.weighted:
+        named = Annotated[str, tyro.conf.arg(name="", help=help_of_name, aliases=shorts)]
+        fields.append(("name", named, dataclasses.field()))
+        defaults["name"] = name
+    for keyword in _keywords(kind, name, path).values():
         hint = Annotated[flag_type(keyword), tyro.conf.arg(help=keyword.help or None)]
         default = values.get(keyword.name, keyword.default)
-        if default is REQUIRED:
-            default = tyro.MISSING
         fields.append((keyword.name, hint, dataclasses.field()))
-        defaults[keyword.name] = default
+        defaults[keyword.name] = tyro.MISSING if default is REQUIRED else default
     made = dataclasses.make_dataclass(f"{kind.__name__}Flags", fields, frozen=True)
     return made(**defaults)
+
+
+def _members_flags(choices: WeightedChoices, chosen: Chosen, path: str) -> Any:
+    """A dataclass of the names of several choices, and of each one's flags."""
+    kind = choices.kind
+    members = {place: each for place, each in chosen.items() if place.rpartition(".")[0] == path}
+    help_of_names = f"Which {kind.what}s are summed, one or several: {_known(kind)}."
+    named = Annotated[tuple[str, ...], tyro.conf.arg(name="", help=help_of_names)]
+    fields: list[Any] = [("members", named, dataclasses.field())]
+    defaults: dict[str, Any] = {"members": tuple(name for _, name, _ in members.values())}
+    for place, each in members.items():
+        member = place.rpartition(".")[2]
+        flags = _choice_flags(*each, place)
+        fields.append((member, type(flags), dataclasses.field()))
+        defaults[member] = flags
+    made = dataclasses.make_dataclass(f"{type(choices).__name__}Flags", fields, frozen=True)
+    return made(**defaults)
+
+
+def _known(kind: type[Choice]) -> str:
+    return ", ".join(sorted(kind.known)) + f", or your own as my_module:my_{kind.what.replace(' ', '_')}"
 
 
 def flag_type(keyword: Keyword) -> Any:
@@ -158,11 +217,22 @@ def _config_of(flags: Any, start: Any, chosen: Chosen, path: str = "") -> Any:
             kind, name, _ = chosen[place]
             keywords = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
             values[field.name] = kind(keywords.pop("name") or name, **keywords)
+        elif isinstance(before, WeightedChoices):
+            members = [(at, each) for at, each in chosen.items() if at.rpartition(".")[0] == place]
+            values[field.name] = type(before)(
+                tuple(_weighted(kind, name, getattr(value, at.rpartition(".")[2])) for at, (kind, name, _) in members)
+            )
         elif dataclasses.is_dataclass(before):
             values[field.name] = _config_of(value, before, chosen, place)
         else:
             values[field.name] = value
     return type(start)(**values)
+
+
+def _weighted(kind: type[Choice], name: str, flags: Any) -> tuple[Choice, float]:
+    keywords = {each.name: getattr(flags, each.name) for each in dataclasses.fields(flags)}
+    weight = keywords.pop("weight")
+    return kind(name, **keywords), weight
 
 
 def _long_forms(words: Sequence[str], shorthands: dict[str, str]) -> list[str]:

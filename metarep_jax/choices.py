@@ -52,6 +52,7 @@ class Choice:
     known: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     supplied: ClassVar[frozenset[str]] = frozenset()
     default: ClassVar[str] = ""
+    weighted: ClassVar[bool] = False  # whether choices of this kind are summed with weights
     common: ClassVar[Callable[..., Any] | None] = None  # its keywords are settings beside any factory's own
 
     def __init__(self, name: str = "", keywords: Sequence[tuple[str, Any]] = (), **more: Any):
@@ -117,6 +118,35 @@ class Choice:
     def __repr__(self) -> str:
         chosen = "".join(f", {key}={value!r}" for key, value in self.keywords)
         return f"{type(self).__name__}({self.name!r}{chosen})"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedChoices:
+    """Choices of one kind with weights, of which a sum is made; none is named twice.
+
+    Raises:
+      ValueError: without any, for two of one name, or for a weight that is not positive.
+    """
+
+    members: tuple[tuple[Choice, float], ...]
+
+    kind: ClassVar[type[Choice]] = Choice
+
+    def __post_init__(self):
+        names = [choice.name for choice, _ in self.members]
+        if not names:
+            raise ValueError(
+                f"at least one {self.kind.what} is needed; there are: {', '.join(sorted(self.kind.known))}"
+            )
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"the {self.kind.what} {', '.join(sorted(twice))} is named twice")
+        for choice, weight in self.members:
+            if not weight > 0:
+                raise ValueError(f"the weight of the {self.kind.what} {choice.name} must be positive, got {weight}")
+
+    def weight_of(self, name: str) -> float:
+        """The weight of the member of that name; 0 where there is none."""
+        return {choice.name: weight for choice, weight in self.members}.get(name, 0.0)
 
 
 def find_factory(name: str, known: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
@@ -259,5 +289,20 @@ def _of_plain(plain: Mapping[str, Any], kind: type[Choice]) -> Choice:
     return kind(**plain)
 
 
+def _is_weighted(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, WeightedChoices)
+
+
+def _plain_members(choices: WeightedChoices) -> list[dict[str, Any]]:
+    return [{"weight": weight, **_plain(choice)} for choice, weight in choices.members]
+
+
+def _of_plain_members(plain: Sequence[Mapping[str, Any]], kind: type[WeightedChoices]) -> WeightedChoices:
+    rest = [{key: value for key, value in each.items() if key != "weight"} for each in plain]
+    return kind(tuple((kind.kind(**own), each["weight"]) for own, each in zip(rest, plain, strict=True)))
+
+
+cattrs.register_unstructure_hook_func(_is_weighted, _plain_members)
+cattrs.register_structure_hook_func(_is_weighted, _of_plain_members)
 cattrs.register_unstructure_hook_func(_is_choice, _plain)
 cattrs.register_structure_hook_func(_is_choice, _of_plain)

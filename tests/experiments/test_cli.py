@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from experiments.cli import parse, parse_preset
+from metarep_jax.choices import Choice, WeightedChoices
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig
 
@@ -108,3 +109,58 @@ def test_a_preset_is_the_first_argument(capsys):
     with pytest.raises(SystemExit):
         parse_preset(presets, "All.", ["medium"])
     assert "unknown preset 'medium'; there are: small, large" in " ".join(capsys.readouterr().out.split())
+
+
+def a_term(*, sharpness: float = 1.0):
+    """A term.
+
+    Args:
+      sharpness: how sharp it is.
+    """
+
+
+def another(*, width: int = 3):
+    """Another term."""
+
+
+class TermConfig(Choice):
+    what = "term"
+    known = {"a_term": a_term, "another": another}  # noqa: RUF012
+    default = "a_term"
+    weighted = True
+
+
+class LossConfig(WeightedChoices):
+    kind = TermConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class WithLoss:
+    """A config with a weighted sum."""
+
+    loss: LossConfig = LossConfig(((TermConfig("a_term", sharpness=2.0), 0.5),))
+
+
+def test_several_terms_have_each_their_weight_and_flags():
+    assert parse(WithLoss, "", args=[]) == WithLoss()
+    flags = ["--loss", "a_term", "another", "--loss.another.weight", "3", "--loss.another.width", "5"]
+    members = ((TermConfig("a_term", sharpness=2.0), 0.5), (TermConfig("another", width=5), 3.0))
+    assert parse(WithLoss, "", args=flags).loss == LossConfig(members)
+    own = f"{__name__}:another"
+    assert parse(WithLoss, "", args=["--loss", own, "--loss.another.width", "7"]).loss == LossConfig(
+        ((TermConfig(own, width=7), 1.0),)
+    )
+
+
+def test_weights_and_terms_that_cannot_be_are_refused(capsys):
+    for flags, message in [
+        (["--loss", "hin"], "unknown term 'hin'"),
+        (
+            ["--loss.a-term.width", "3"],
+            "the term a_term has no setting --loss.a-term.width; it has: --loss.a-term.weight",
+        ),
+        (["--loss.a-term.weight", "-1"], "the weight of the term a_term must be positive, got -1.0"),
+    ]:
+        with pytest.raises(SystemExit):
+            parse(WithLoss, "", args=flags)
+        assert message in " ".join(capsys.readouterr().out.split())
