@@ -4,7 +4,10 @@
 which rows enter batch statistics (padding must not); ``running=True`` normalises with the running averages.
 """
 
-from metarep_jax.encoders.config import ENCODERS, EncoderConfig, check_inputs, input_dtype, input_kind, make_encoder
+from metarep_jax.encoders.config import EncoderConfig, encoder_keywords, make_encoder
+from metarep_jax.encoders.layers import IMAGENET_MEAN, IMAGENET_STD
+from metarep_jax.encoders.named_layers import apply_with_layers, encoder_layers, keep_layer, layer_names
+from metarep_jax.encoders.registry import ENCODERS, check_inputs, encoders_for, input_dtype, input_kind
 from metarep_jax.encoders.statistics import refit_statistics
 from metarep_jax.encoders.variables import (
     check_encoder_variables,
@@ -15,13 +18,21 @@ from metarep_jax.encoders.variables import (
 
 __all__ = [
     "ENCODERS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "EncoderConfig",
+    "apply_with_layers",
     "check_encoder_variables",
     "check_inputs",
     "count_parameters",
+    "encoder_keywords",
+    "encoder_layers",
     "encoder_variables",
+    "encoders_for",
     "input_dtype",
     "input_kind",
+    "keep_layer",
+    "layer_names",
     "make_encoder",
     "refit_statistics",
     "split_variables",

@@ -1,29 +1,19 @@
-"""Which encoder: by name, with the settings of all of them in one place."""
+"""Encoder settings as they were before each factory had its own: one dataclass for all encoders."""
 
 import dataclasses
-from functools import partial
+import inspect
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array
 
-from metarep_jax.encoders.conv4 import Conv4
-from metarep_jax.encoders.log_mel import LogMel
-from metarep_jax.encoders.mlp import MLP
-from metarep_jax.encoders.resnet import BottleneckBlock, ResNet, ResNet12
-from metarep_jax.encoders.sequences import ContextEncoder, PatchFrames
-from metarep_jax.encoders.transformer import TextTransformer, VisionTransformer
-from metarep_jax.encoders.waveform import WaveformFrames
-
-InputKind = Literal["images", "tokens", "waves"]
-KINDS: dict[str, InputKind] = {"transformer": "tokens", "waveform": "waves", "log_mel": "waves"}
+from metarep_jax.encoders.registry import ENCODERS
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """Which encoder, and its shape."""
+    """Which encoder, and its shape; each encoder takes those fields that its factory has."""
 
     name: str = "conv4"
     """conv4, resnet12, resnet18, resnet34, resnet50 or mlp; vit (images by a Transformer) or patches (image patches and
@@ -84,118 +74,40 @@ def make_encoder(
       dtype: of the computation; parameters and statistics stay float32.
       adapted: whether kernels differ per task (an inner loop adapts them): then ``conv="auto"`` means patches.
     """
-    patches = adapted or jax.default_backend() == "cpu"
-    conv = ("patches" if patches else "lax") if config.conv == "auto" else config.conv
-    return ENCODERS[config.name](config, axis_name=axis_name, dtype=dtype, conv=conv)
+    fields = dataclasses.asdict(config)
+    factory, keywords = ENCODERS[config.name], encoder_keywords(fields)
+    supplied = {
+        "conv": "patches" if adapted and config.conv == "auto" else config.conv,
+        "axis_name": axis_name,
+        "dtype": dtype,
+    }
+    return factory(**keywords, **{name: value for name, value in supplied.items() if name in _keywords(config.name)})
 
 
-def input_kind(config: EncoderConfig) -> InputKind:
-    """What the encoder takes (mlp: flat inputs too)."""
-    return KINDS.get(config.name, "images")
+def encoder_keywords(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of the factory ``fields["name"]`` that mean what these fields of an ``EncoderConfig`` meant.
 
+    What the encoder does not have is left out, as it was of no effect: other encoders' fields, and readouts that meant
+    the encoder's default.
 
-def input_dtype(config: EncoderConfig) -> Any:
-    """The number format that the encoder's inputs have in a pool."""
-    return {"tokens": jnp.int32, "waves": jnp.int16}.get(input_kind(config), jnp.uint8)
-
-
-def check_inputs(config: EncoderConfig, inputs: Array, vocabulary: int = 0) -> None:
-    """Raises ValueError when the encoder does not take such ``inputs`` [n, ...]; says which encoders do.
-
-    ``vocabulary``: of the tokenizer that made token ids.
+    Args:
+      fields: some or all fields by name, as in the ``spec.json`` of older models.
     """
-    forms = {(4, "uint8"): "images", (4, "float32"): "images", (2, "int32"): "tokens", (2, "int16"): "waves"}
-    found, kind = forms.get((inputs.ndim, str(inputs.dtype))), input_kind(config)
-    if found is not None and kind != found:
-        fitting = ", ".join(name for name in sorted(ENCODERS) if KINDS.get(name, "images") == found)
-        raise ValueError(
-            f"the encoder {config.name} takes {kind}, the data are {found}; encoders that take those: {fitting}"
-        )
-    if kind == "tokens" and vocabulary > config.vocabulary:
-        raise ValueError(
-            f"the tokenizer has {vocabulary} tokens, the encoder's vocabulary is {config.vocabulary}; give a larger "
-            "encoder.vocabulary"
-        )
+    name = fields["name"]
+    has = _keywords(name) - {"conv", "axis_name", "dtype"} - ({"depth"} if name == "mlp" else set())
+    keywords = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in has}
+    if name != "conv4" and keywords.get("readout") not in READOUTS.get(name, ()):
+        keywords.pop("readout", None)
+    return keywords
 
 
-def _conv4(config: EncoderConfig, **how: Any) -> nn.Module:
-    return Conv4(
-        width=config.width,
-        downsample=config.downsample,
-        readout=config.readout,
-        norm=config.norm,
-        mean=config.mean,
-        std=config.std,
-        **how,
-    )
-
-
-def _resnet12(config: EncoderConfig, **how: Any) -> nn.Module:
-    return ResNet12(width=config.width, norm=config.norm, mean=config.mean, std=config.std, **how)
-
-
-def _resnet(config: EncoderConfig, stages: tuple[int, ...], bottleneck: bool = False, **how: Any) -> nn.Module:
-    block = {"block": BottleneckBlock} if bottleneck else {}
-    shape = {"width": config.width, "stem": config.stem, "norm": config.norm, "mean": config.mean, "std": config.std}
-    return ResNet(stages=stages, **block, **shape, **how)
-
-
-def _mlp(config: EncoderConfig, *, conv: str, **how: Any) -> nn.Module:
-    del conv
-    return MLP(widths=(config.width,) * 4, norm=config.norm, mean=config.mean, std=config.std, **how)
-
-
-def _transformer(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
-    del how
-    readout = _readout(config, "cls", "first_last")
-    return TextTransformer(config.vocabulary, **_blocks(config), readout=readout, dtype=dtype)
-
-
-def _vit(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
-    del how
-    pixels: dict[str, Any] = {"mean": config.mean, "std": config.std}
-    return VisionTransformer(config.patch, **_blocks(config), **pixels, readout=_readout(config, "cls"), dtype=dtype)
-
-
-def _blocks(config: EncoderConfig) -> dict[str, Any]:
-    return {"width": config.width, "depth": config.depth, "heads": config.heads}
-
-
-def _readout(config: EncoderConfig, *known: str) -> str:
-    return config.readout if config.readout in known else "mean"
-
-
-def _waveform(config: EncoderConfig, *, dtype: Any, conv: str, **how: Any) -> nn.Module:
-    del how
-    frames = WaveformFrames(config.width, config.strides, dtype=dtype, conv=conv)
-    return ContextEncoder(frames, config.context, _over_time(config), dtype=dtype)
-
-
-def _log_mel(config: EncoderConfig, **how: Any) -> nn.Module:
-    del how
-    return LogMel(config.rate)
-
-
-def _patches(config: EncoderConfig, *, dtype: Any, **how: Any) -> nn.Module:
-    each = _conv4(dataclasses.replace(config, norm="layer", readout="mean"), dtype=dtype, **how)
-    frames = PatchFrames(each, config.patch, config.patch_stride or max(config.patch // 2, 1))
-    return ContextEncoder(frames, config.context, _over_time(config), dtype=dtype)
-
-
-def _over_time(config: EncoderConfig) -> str:
-    return "moments" if config.readout == "moments" else "context"
-
-
-ENCODERS = {
-    "conv4": _conv4,
-    "log_mel": _log_mel,
-    "mlp": _mlp,
-    "patches": _patches,
-    "resnet12": _resnet12,
-    "resnet18": partial(_resnet, stages=(2, 2, 2, 2)),
-    "resnet34": partial(_resnet, stages=(3, 4, 6, 3)),
-    "resnet50": partial(_resnet, stages=(3, 4, 6, 3), bottleneck=True),
-    "transformer": _transformer,
-    "vit": _vit,
-    "waveform": _waveform,
+READOUTS = {  # other than an encoder's default, which any other word meant
+    "transformer": ("cls", "first_last"),
+    "vit": ("cls",),
+    "waveform": ("moments",),
+    "patches": ("moments",),
 }
+
+
+def _keywords(name: str) -> set[str]:
+    return set(inspect.signature(ENCODERS[name]).parameters)

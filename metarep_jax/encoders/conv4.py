@@ -2,13 +2,66 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, PatchConv, as_image_float, conv_layer, keep_layer, max_pool
+from metarep_jax.encoders.layers import (
+    ConvLowering,
+    Norm,
+    PatchConv,
+    PerChannel,
+    as_image_float,
+    conv_layer,
+    conv_lowering,
+    max_pool,
+)
+from metarep_jax.encoders.named_layers import keep_layer
+from metarep_jax.encoders.norms import NORMS, NormKind
+from metarep_jax.encoders.settings import check_choices, check_positive
+
+
+def conv4(
+    *,
+    width: int = 64,
+    downsample: Literal["stride", "pool"] = "stride",
+    readout: Literal["flatten", "mean"] = "flatten",
+    norm: NormKind = "batch",
+    mean: PerChannel = 0.0,
+    std: PerChannel = 1.0,
+    conv: ConvLowering = "auto",
+    axis_name: str | None = None,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """Conv4, the few-shot literature's small network: images to features.
+
+    Args:
+      width: filters of each block.
+      downsample: stride-2 convolutions (as in MAML's code) or 2×2 max-pooling (as in Prototypical Networks).
+      readout: all positions of the last block as features, or their mean.
+      norm: the normalisation layers.
+      mean: subtracted from images in [0, 1]; one number, or one a channel.
+      std: divides the centred images; mean 0.5 and std 0.5 map images to ±1.
+      conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+      axis_name: the mapped axis whose devices share batch statistics, or None.
+      dtype: of the computation; parameters and statistics stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist or is not positive.
+    """
+    return Conv4(
+        width=width,
+        downsample=downsample,
+        readout=readout,
+        norm=norm,
+        mean=mean,
+        std=std,
+        conv=conv_lowering(conv),
+        axis_name=axis_name,
+        dtype=dtype,
+    )
 
 
 class Conv4(nn.Module):
@@ -17,7 +70,7 @@ class Conv4(nn.Module):
     ``downsample`` "stride" gives the convolutions stride 2 (MAML's Omniglot code; 28 pixels become 2); "pool" ends
     each block in a 2×2 max-pool (Vinyals et al. 2016; Prototypical Networks; 28 pixels become 1). ``readout``
     "flatten" keeps all positions of the last block as features, "mean" averages them.
-    Raises ValueError for an unknown setting, and for images under 16 pixels a side with "pool".
+    Images under 16 pixels a side are refused with "pool".
     Source: Finn et al. 2017, https://arxiv.org/abs/1703.03400, section 5.2.
     """
 
@@ -27,20 +80,20 @@ class Conv4(nn.Module):
     norm: str = "batch"
     axis_name: str | None = None
     dtype: Any = jnp.float32
-    mean: float = 0.0
-    std: float = 1.0
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
     conv: str = "patches"
+    takes = "images"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "width", "std")
+        check_choices(self, downsample=("stride", "pool"), readout=("flatten", "mean"), norm=NORMS)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
         self, x: Shaped[Array, "n h w c"], mask: Bool[Array, " n"] | None = None, running: bool = False
     ) -> Float[Array, "n dim"]:
-        for name, value, known in (
-            ("downsample", self.downsample, ("stride", "pool")),
-            ("readout", self.readout, ("flatten", "mean")),
-        ):
-            if value not in known:
-                raise ValueError(f"Conv4: unknown {name} {value!r}; there are: {', '.join(known)}")
         if self.downsample == "pool" and min(x.shape[1:3]) < 16:
             raise ValueError(f"Conv4: four max-pools need 16 pixels a side; given {x.shape[1]}×{x.shape[2]}")
         stride = 2 if self.downsample == "stride" else 1

@@ -28,15 +28,20 @@ class Whitened(nn.Module):
 
     encoder: nn.Module
 
+    @property
+    def takes(self) -> str:
+        """What the encoder takes."""
+        return getattr(self.encoder, "takes", "images")
+
     def apply(self, variables: Any, x: Array, *args: Any, **kwargs: Any) -> Any:
-        """As the encoder's own; statistics that move come back beside the whitening."""
+        """As the encoder's own; statistics that move come back beside the whitening, and layers as they are."""
         stats = variables["batch_stats"]
         inner = {"params": variables["params"], "batch_stats": stats["encoder"]}
         found = self.encoder.apply(inner, x, *args, **kwargs)
         if not kwargs.get("mutable"):
             return stats["whitening"](found)
         moved = {"encoder": found[1].get("batch_stats", {}), "whitening": stats["whitening"]}
-        return stats["whitening"](found[0]), {"batch_stats": moved}
+        return stats["whitening"](found[0]), {**found[1], "batch_stats": moved}
 
 
 def whitened_stats(stats: Any, whitening: Whitening) -> dict[str, Any]:

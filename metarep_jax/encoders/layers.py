@@ -1,35 +1,62 @@
 """The layers that encoders are made of: convolutions, norms, image input, pooling."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.encoders.convolution import PatchConv, conv_layer
 from metarep_jax.encoders.norms import Norm
 
-__all__ = ["Norm", "PatchConv", "as_image_float", "conv_layer", "keep_layer", "max_pool"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ConvLowering",
+    "Norm",
+    "PatchConv",
+    "PerChannel",
+    "as_image_float",
+    "conv_layer",
+    "conv_lowering",
+    "max_pool",
+]
+
+PerChannel = float | tuple[float, ...]  # one number for all channels of an image, or one a channel
+ConvLowering = Literal["auto", "patches", "lax"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1], as torchvision's models take them
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def conv_lowering(conv: ConvLowering) -> str:
+    """How convolutions are computed: as ``conv`` says; "auto" means "patches" on a CPU and "lax" elsewhere."""
+    return ("patches" if jax.default_backend() == "cpu" else "lax") if conv == "auto" else conv
 
 
 def as_image_float(
-    x: Shaped[Array, "*shape"], mean: float = 0.0, std: float = 1.0, dtype: Any = jnp.float32
+    x: Shaped[Array, "*shape"], mean: PerChannel = 0.0, std: PerChannel = 1.0, dtype: Any = jnp.float32
 ) -> Float[Array, "*shape"]:
-    """Images as ``dtype``: integers in 0–255 are scaled to [0, 1], then ``(x − mean) / std``."""
+    """Images as ``dtype``: integers in 0–255 are scaled to [0, 1], then ``(x − mean) / std``.
+
+    Raises:
+      ValueError: when ``mean`` or ``std`` has one number a channel and the images have another number of channels.
+    """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(jnp.float32) / 255
     if mean != 0.0:
-        x = x - mean
+        x = x - _per_channel("mean", mean, x)
     if std != 1.0:
-        x = x / std
+        x = x / _per_channel("std", std, x)
     return x.astype(dtype)
 
 
-def keep_layer(module: nn.Module, name: str, output: Callable[[], Any]) -> None:
-    """Keeps a layer's output as ``name`` where the collection "intermediates" is asked for; computes nothing else."""
-    if module.is_mutable_collection("intermediates"):
-        module.sow("intermediates", name, output(), reduce_fn=lambda _, new: new, init_fn=tuple)
+def _per_channel(name: str, value: PerChannel, x: Array) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    if len(value) != x.shape[-1]:
+        raise ValueError(f"{name} has {len(value)} numbers, the images have {x.shape[-1]} channels")
+    return jnp.asarray(value, x.dtype)
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

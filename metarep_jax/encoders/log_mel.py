@@ -8,9 +8,23 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
 from metarep_jax.encoders.sequences import moments
+from metarep_jax.encoders.settings import check_positive
 from metarep_jax.encoders.waveform import as_wave_float, recorded_samples
 
 FLOOR = 1e-6  # of energies before their logarithm: near the rounding of 16-bit samples
+
+
+def log_mel(*, rate: int = 8000, bins: int = 40) -> nn.Module:
+    """Log-mel energies of recordings; nothing is learned.
+
+    Args:
+      rate: samples a second of the recordings.
+      bins: filters; there are twice as many features.
+
+    Raises:
+      ValueError: for a setting that is not positive.
+    """
+    return LogMel(rate=rate, bins=bins)
 
 
 class LogMel(nn.Module):
@@ -25,6 +39,11 @@ class LogMel(nn.Module):
     bins: int = 40
     window: float = 0.025
     step: float = 0.010
+    takes = "waves"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rate", "bins", "window", "step")
+        super().__post_init__()
 
     @nn.compact
     def __call__(

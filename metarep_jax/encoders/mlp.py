@@ -6,7 +6,40 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, as_image_float, keep_layer
+from metarep_jax.encoders.layers import Norm, PerChannel, as_image_float
+from metarep_jax.encoders.named_layers import keep_layer
+from metarep_jax.encoders.norms import NORMS, NormKind
+from metarep_jax.encoders.settings import check_choices, check_positive
+
+
+def mlp(
+    *,
+    width: int = 64,
+    depth: int = 4,
+    norm: NormKind = "batch",
+    mean: PerChannel = 0.0,
+    std: PerChannel = 1.0,
+    axis_name: str | None = None,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """A multi-layer perceptron on flattened inputs.
+
+    Args:
+      width: units of each layer.
+      depth: layers.
+      norm: the normalisation layers.
+      mean: subtracted from images in [0, 1] or from flat inputs; one number, or one a channel.
+      std: divides the centred inputs.
+      axis_name: the mapped axis whose devices share batch statistics, or None.
+      dtype: of the computation; parameters and statistics stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist or is not positive.
+    """
+    for keyword, value in (("width", width), ("depth", depth)):
+        if value < 1:
+            raise ValueError(f"MLP: {keyword} must be positive, got {value}")
+    return MLP(widths=(width,) * depth, norm=norm, mean=mean, std=std, axis_name=axis_name, dtype=dtype)
 
 
 class MLP(nn.Module):
@@ -19,8 +52,14 @@ class MLP(nn.Module):
     norm: str = "batch"
     axis_name: str | None = None
     dtype: Any = jnp.float32
-    mean: float = 0.0
-    std: float = 1.0
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
+    takes = "images"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "std", "widths")
+        check_choices(self, norm=NORMS)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from metarep_jax.encoders.convolution import times_matrix
 
-NORMS = ("batch", "group", "layer", "none")
+NormKind = Literal["batch", "group", "layer", "none"]
+NORMS: tuple[str, ...] = get_args(NormKind)
 
 
 class Norm(nn.Module):

@@ -2,15 +2,106 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import Norm, as_image_float, conv_layer, keep_layer, max_pool
+from metarep_jax.encoders.layers import (
+    ConvLowering,
+    Norm,
+    PerChannel,
+    as_image_float,
+    conv_layer,
+    conv_lowering,
+    max_pool,
+)
+from metarep_jax.encoders.named_layers import keep_layer
+from metarep_jax.encoders.norms import NORMS, NormKind
+from metarep_jax.encoders.settings import check_choices, check_positive
 
 Layer = Callable[..., Any]
+Stem = Literal["small", "imagenet"]
+AROUND: Any = ((1, 1), (1, 1))  # torchvision's padding of strided layers; SAME would pad at one side only
+
+
+def resnet12(
+    *,
+    width: int = 64,
+    norm: NormKind = "batch",
+    mean: PerChannel = 0.0,
+    std: PerChannel = 1.0,
+    conv: ConvLowering = "auto",
+    axis_name: str | None = None,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """ResNet-12, the few-shot literature's larger network: images to features.
+
+    Args:
+      width: filters of the first of four blocks; the others have 2.5, 5 and 10 times as many.
+      norm: the normalisation layers.
+      mean: subtracted from images in [0, 1]; one number, or one a channel.
+      std: divides the centred images; mean 0.5 and std 0.5 map images to ±1.
+      conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+      axis_name: the mapped axis whose devices share batch statistics, or None.
+      dtype: of the computation; parameters and statistics stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist or is not positive.
+    """
+    return ResNet12(
+        width=width, norm=norm, mean=mean, std=std, conv=conv_lowering(conv), axis_name=axis_name, dtype=dtype
+    )
+
+
+def _resnet(name: str, stages: tuple[int, ...], block: Callable[[], type[nn.Module]]) -> Callable[..., nn.Module]:
+    def resnet(
+        *,
+        width: int = 64,
+        stem: Stem = "small",
+        norm: NormKind = "batch",
+        mean: PerChannel = 0.0,
+        std: PerChannel = 1.0,
+        conv: ConvLowering = "auto",
+        axis_name: str | None = None,
+        dtype: Any = jnp.float32,
+    ) -> nn.Module:
+        """A residual network: images to 8 · width features (ResNet-50: 32 · width).
+
+        Args:
+          width: filters of the first stage; each of the next three has twice as many.
+          stem: a 3×3 convolution for small images, or 7×7 with stride 2 and max-pooling, as on ImageNet.
+          norm: the normalisation layers.
+          mean: subtracted from images in [0, 1]; one number, or one a channel (ImageNet: 0.485 0.456 0.406).
+          std: divides the centred images; one number, or one a channel (ImageNet: 0.229 0.224 0.225).
+          conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+          axis_name: the mapped axis whose devices share batch statistics, or None.
+          dtype: of the computation; parameters and statistics stay float32.
+
+        Raises:
+          ValueError: for a setting that does not exist or is not positive.
+        """
+        return ResNet(
+            stages=stages,
+            block=block(),
+            width=width,
+            stem=stem,
+            norm=norm,
+            mean=mean,
+            std=std,
+            conv=conv_lowering(conv),
+            axis_name=axis_name,
+            dtype=dtype,
+        )
+
+    resnet.__name__ = resnet.__qualname__ = name
+    return resnet
+
+
+resnet18 = _resnet("resnet18", (2, 2, 2, 2), lambda: BasicBlock)
+resnet34 = _resnet("resnet34", (3, 4, 6, 3), lambda: BasicBlock)
+resnet50 = _resnet("resnet50", (3, 4, 6, 3), lambda: BottleneckBlock)
 
 
 class BasicBlock(nn.Module):
@@ -24,7 +115,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mask: Any, running: bool) -> Array:
-        y = self.conv(self.width, (3, 3), strides=(self.stride, self.stride))(x)
+        y = self.conv(self.width, (3, 3), strides=(self.stride, self.stride), padding=AROUND)(x)
         y = nn.relu(self.norm()(y, mask, running))
         y = self.conv(self.width, (3, 3))(y)
         y = self.norm(zero_scale=True)(y, mask, running)
@@ -43,7 +134,7 @@ class BottleneckBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Any, running: bool) -> Array:
         y = nn.relu(self.norm()(self.conv(self.width, (1, 1))(x), mask, running))
-        y = self.conv(self.width, (3, 3), strides=(self.stride, self.stride))(y)
+        y = self.conv(self.width, (3, 3), strides=(self.stride, self.stride), padding=AROUND)(y)
         y = nn.relu(self.norm()(y, mask, running))
         y = self.norm(zero_scale=True)(self.conv(4 * self.width, (1, 1))(y), mask, running)
         return nn.relu(y + _shortcut(self, x, y, mask, running))
@@ -63,9 +154,15 @@ class ResNet(nn.Module):
     norm: str = "batch"
     axis_name: str | None = None
     dtype: Any = jnp.float32
-    mean: float = 0.0
-    std: float = 1.0
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
     conv: str = "lax"
+    takes = "images"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "width", "std")
+        check_choices(self, stem=("small", "imagenet"), norm=NORMS)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -77,10 +174,10 @@ class ResNet(nn.Module):
         if self.stem == "imagenet":
             x = conv(self.width, (7, 7), strides=(2, 2), padding=((3, 3), (3, 3)))(x)
             x = nn.relu(norm()(x, mask, running))
-            around: Any = ((1, 1), (1, 1))  # PyTorch's padding, not SAME, which pads at one side only
-            x = nn.max_pool(x, (3, 3), (2, 2), around)
+            x = nn.max_pool(x, (3, 3), (2, 2), AROUND)
         else:
             x = nn.relu(norm()(conv(self.width, (3, 3))(x), mask, running))
+        keep_layer(self, "stem", lambda x=x: x)
         for stage, blocks in enumerate(self.stages):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
@@ -100,9 +197,15 @@ class ResNet12(nn.Module):
     norm: str = "batch"
     axis_name: str | None = None
     dtype: Any = jnp.float32
-    mean: float = 0.0
-    std: float = 1.0
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
     conv: str = "lax"
+    takes = "images"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "width", "std")
+        check_choices(self, norm=NORMS)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -1,15 +1,63 @@
 """Encoders of sequences of frames: what each frame holds, and what a recurrent network makes of those before it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import as_image_float, keep_layer
+from metarep_jax.encoders.conv4 import Conv4
+from metarep_jax.encoders.layers import ConvLowering, PerChannel, as_image_float, conv_lowering
+from metarep_jax.encoders.named_layers import keep_layer
+from metarep_jax.encoders.settings import check_choices, check_positive
 from metarep_jax.encoders.transformer import read_out
 
 Sequences = tuple[Float[Array, "n l dim"], Float[Array, "n l context"], Bool[Array, "n l"]]
+
+
+def patches(
+    *,
+    patch: int = 4,
+    patch_stride: int | None = None,
+    width: int = 64,
+    downsample: Literal["stride", "pool"] = "stride",
+    context: int = 128,
+    readout: Literal["context", "frames", "moments"] = "context",
+    mean: PerChannel = 0.0,
+    std: PerChannel = 1.0,
+    conv: ConvLowering = "auto",
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """A Conv4 over each of an image's patches, and a GRU over their features.
+
+    Args:
+      patch: pixels a side of a patch.
+      patch_stride: pixels from one patch to the next; none: half a patch.
+      width: filters of each of Conv4's blocks.
+      downsample: Conv4's stride-2 convolutions or 2×2 max-pooling.
+      context: units of the GRU.
+      readout: the mean over patches of the GRU's states or of the patches' features; moments: mean and deviation of
+        both.
+      mean: subtracted from images in [0, 1]; one number, or one a channel.
+      std: divides the centred images; mean 0.5 and std 0.5 map images to ±1.
+      conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+      dtype: of the computation; parameters stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist or is not positive.
+    """
+    each = Conv4(
+        width=width,
+        downsample=downsample,
+        readout="mean",
+        norm="layer",
+        mean=mean,
+        std=std,
+        conv=conv_lowering(conv),
+        dtype=dtype,
+    )
+    stride = max(patch // 2, 1) if patch_stride is None else patch_stride
+    return ContextEncoder(PatchFrames(each, patch=patch, stride=stride), context=context, readout=readout, dtype=dtype)
 
 
 class ContextEncoder(nn.Module):
@@ -27,9 +75,17 @@ class ContextEncoder(nn.Module):
     readout: str = "context"
     dtype: Any = jnp.float32
 
+    def __post_init__(self) -> None:
+        check_positive(self, "context")
+        check_choices(self, readout=("context", "frames", "moments"))
+        super().__post_init__()
+
+    @property
+    def takes(self) -> str:
+        """What it encodes: whatever its frames are of."""
+        return getattr(self.frames, "takes", "images")
+
     def setup(self) -> None:
-        if self.readout not in ("context", "frames", "moments"):
-            raise ValueError(f"ContextEncoder: unknown readout {self.readout!r}; there are: context, frames, moments")
         self.gru = nn.RNN(nn.GRUCell(self.context, dtype=self.dtype))
 
     def __call__(
@@ -61,6 +117,11 @@ class PatchFrames(nn.Module):
     encoder: nn.Module
     patch: int = 8
     stride: int = 4
+    takes = "images"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "patch", "stride")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Shaped[Array, "n h w c"]) -> tuple[Float[Array, "n l dim"], Bool[Array, "n l"]]:

@@ -3,16 +3,105 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from metarep_jax.encoders.layers import as_image_float, keep_layer
+from metarep_jax.encoders.layers import PerChannel, as_image_float
+from metarep_jax.encoders.named_layers import keep_layer
+from metarep_jax.encoders.settings import check_choices, check_positive
 from metarep_jax.types import PAD_TOKEN, SPECIAL_TOKENS, UNKNOWN_TOKEN
 
 SMALL = nn.initializers.normal(0.02)  # of embeddings, as in BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805)
+
+Gelu = Literal["tanh", "exact"]
+
+
+def transformer(
+    *,
+    vocabulary: int = 8192,
+    width: int = 64,
+    depth: int = 4,
+    heads: int = 4,
+    longest: int = 512,
+    positions: Literal["learned", "sincos", "none"] = "learned",
+    readout: Literal["mean", "cls", "first_last"] = "mean",
+    gelu: Gelu = "tanh",
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """A Transformer over a text's tokens.
+
+    Args:
+      vocabulary: token ids are below it; at least data.text.vocabulary. A run takes as many as its tokenizer has.
+      width: of every token's vector.
+      depth: blocks.
+      heads: heads of attention, which must divide the width.
+      longest: tokens a row, at most, where positions are learned.
+      positions: vectors learned for each place, fixed sines and cosines, or none.
+      readout: the mean over words; cls: the first token; first_last: means of the first and last layer together.
+      gelu: the activation by tanh, which is faster, or exact, as in BERT: take it for weights from elsewhere.
+      dtype: of the computation; parameters stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist, is not positive, or does not fit another.
+    """
+    return TextTransformer(
+        vocabulary=vocabulary,
+        width=width,
+        depth=depth,
+        heads=heads,
+        longest=longest,
+        positions=positions,
+        readout=readout,
+        gelu=gelu,
+        dtype=dtype,
+    )
+
+
+def vit(
+    *,
+    patch: int = 4,
+    width: int = 64,
+    depth: int = 4,
+    heads: int = 4,
+    positions: Literal["sincos", "learned", "none"] = "sincos",
+    readout: Literal["mean", "cls"] = "mean",
+    gelu: Gelu = "tanh",
+    mean: PerChannel = 0.0,
+    std: PerChannel = 1.0,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """A Vision Transformer: images as rows of patches.
+
+    Args:
+      patch: pixels a side of a patch.
+      width: of every patch's vector.
+      depth: blocks.
+      heads: heads of attention, which must divide the width.
+      positions: fixed sines and cosines; vectors learned for each patch, which then fix the images' size; or none.
+      readout: the mean over patches; cls: a learned vector that stands before them.
+      gelu: the activation by tanh, which is faster, or exact, as in timm: take it for weights from elsewhere.
+      mean: subtracted from images in [0, 1]; one number, or one a channel (ImageNet: 0.485 0.456 0.406).
+      std: divides the centred images; one number, or one a channel (ImageNet: 0.229 0.224 0.225).
+      dtype: of the computation; parameters stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist, is not positive, or does not fit another.
+    """
+    return VisionTransformer(
+        patch=patch,
+        width=width,
+        depth=depth,
+        heads=heads,
+        positions=positions,
+        readout=readout,
+        gelu=gelu,
+        mean=mean,
+        std=std,
+        dtype=dtype,
+    )
 
 
 class Block(nn.Module):
@@ -25,6 +114,7 @@ class Block(nn.Module):
 
     heads: int
     expand: int = 4
+    gelu: str = "tanh"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -33,7 +123,7 @@ class Block(nn.Module):
         norm, dense = (partial(layer, dtype=self.dtype) for layer in (nn.LayerNorm, nn.Dense))
         mask = None if keep is None else keep[:, None, None, :]
         x = x + nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype)(norm()(x), mask=mask)
-        hidden = nn.gelu(dense(self.expand * dim)(norm()(x)))
+        hidden = nn.gelu(dense(self.expand * dim)(norm()(x)), approximate=self.gelu == "tanh")
         return x + dense(dim)(hidden)
 
 
@@ -54,15 +144,21 @@ class TextTransformer(nn.Module):
     longest: int = 512
     positions: str = "learned"
     readout: str = "mean"
+    gelu: str = "tanh"
     dtype: Any = jnp.float32
+    takes = "tokens"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "vocabulary", "longest")
+        _check_transformer(self, ("learned", "sincos", "none"), ("mean", "cls", "first_last"))
+        super().__post_init__()
 
     def setup(self) -> None:
-        check_shape(self, ("learned", "sincos", "none"), ("mean", "cls", "first_last"))
         self.embed = nn.Embed(self.vocabulary, self.width, embedding_init=SMALL, dtype=self.dtype)
         if self.positions == "learned":
             self.position = self.param("position", SMALL, (self.longest, self.width), jnp.float32)
         self.embed_norm = nn.LayerNorm(dtype=self.dtype)
-        self.blocks = [Block(self.heads, dtype=self.dtype) for _ in range(self.depth)]
+        self.blocks = [Block(self.heads, gelu=self.gelu, dtype=self.dtype) for _ in range(self.depth)]
         self.norm = nn.LayerNorm(dtype=self.dtype)
 
     def __call__(
@@ -92,7 +188,9 @@ class TextTransformer(nn.Module):
 
     def contextual(self, x: Float[Array, "n l dim"], tokens: Int[Array, "n l"]) -> Float[Array, "n l dim"]:
         """What leaves the last one."""
-        return self.norm(through(self, self.blocks, x, tokens != PAD_TOKEN))
+        last = self.norm(through(self, self.blocks, x, tokens != PAD_TOKEN))
+        keep_layer(self, "tokens", lambda: last)
+        return last
 
     def scores(self, states: Float[Array, "*n dim"]) -> Float[Array, "*n vocabulary"]:
         """Inner products with every token's embedding: logits whose weights are tied to the embedding."""
@@ -102,9 +200,10 @@ class TextTransformer(nn.Module):
 class VisionTransformer(nn.Module):
     """Images [n, h, w, c] as rows of ``patch`` × ``patch`` squares to features [n, width].
 
-    ``positions``: fixed sines and cosines of row and column ("sincos") or "none". ``readout``: the "mean" over
-    patches, or a learned vector that stands before them ("cls"). Source: Dosovitskiy et al. 2020,
-    https://arxiv.org/abs/2010.11929, section 3.1.
+    ``positions``: fixed sines and cosines of row and column ("sincos"), vectors "learned" for each patch of images of
+    the size that ``init`` saw (others are refused), or "none". ``readout``: the "mean" over patches, or a learned
+    vector that stands before them ("cls"). ``gelu`` is by "tanh" or "exact", as in timm; the norms' epsilon is timm's
+    1e-6. Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1.
     """
 
     patch: int = 4
@@ -113,16 +212,22 @@ class VisionTransformer(nn.Module):
     heads: int = 4
     positions: str = "sincos"
     readout: str = "mean"
-    mean: float = 0.0
-    std: float = 1.0
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
+    gelu: str = "tanh"
     dtype: Any = jnp.float32
+    takes = "images"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "patch", "std")
+        _check_transformer(self, ("sincos", "learned", "none"), ("mean", "cls"))
+        super().__post_init__()
 
     def setup(self) -> None:
-        check_shape(self, ("sincos", "none"))
         self.embed = nn.Dense(self.width, dtype=self.dtype)
         if self.readout == "cls":
             self.cls = self.param("cls", SMALL, (self.width,), jnp.float32)
-        self.blocks = [Block(self.heads, dtype=self.dtype) for _ in range(self.depth)]
+        self.blocks = [Block(self.heads, gelu=self.gelu, dtype=self.dtype) for _ in range(self.depth)]
         self.norm = nn.LayerNorm(dtype=self.dtype)
 
     def __call__(
@@ -141,16 +246,30 @@ class VisionTransformer(nn.Module):
         """The last layer's vectors, of all patches or of the ``visible`` ones alone, in that order; with readout "cls"
         its vector before them."""
         patches = self.patches(images)
-        place = grid_positions(images.shape[1:3], self.patch, self.width if self.positions == "sincos" else 0)
+        place = self._places(images.shape[1:3], patches.shape[1])
         if visible is not None:
             patches = jnp.take_along_axis(patches, visible[..., None], axis=1)
             place = place[visible]
         x = self.embed(patches)
-        x = x + place.astype(x.dtype) if self.positions == "sincos" else x
+        x = x if self.positions == "none" else x + place.astype(x.dtype)
         if self.readout == "cls":
             first = jnp.broadcast_to(self.cls.astype(x.dtype), (x.shape[0], 1, self.width))
             x = jnp.concatenate([first, x], axis=1)
-        return self.norm(through(self, self.blocks, x, None))
+        last = self.norm(through(self, self.blocks, x, None))
+        keep_layer(self, "tokens", lambda: last)
+        return last
+
+    @nn.compact
+    def _places(self, size: tuple[int, ...], count: int) -> Float[Array, "l dim"]:
+        if self.positions != "learned":
+            return grid_positions(size, self.patch, self.width if self.positions == "sincos" else 0)
+        learned: Any = self.get_variable("params", "position")
+        if learned is not None and learned.shape[0] != count:
+            raise ValueError(
+                f"the encoder has learned positions of {learned.shape[0]} patches, but images of {size[0]}×{size[1]} "
+                f"pixels have {count} of {self.patch}×{self.patch}; set --data.image-size to what it was trained on"
+            )
+        return self.param("position", SMALL, (count, self.width), jnp.float32)
 
 
 def through(module: nn.Module, blocks: Sequence[Block], x: Array, keep: Array | None) -> Array:
@@ -208,13 +327,9 @@ def sincos(place: Int[Array, " l"], dim: int) -> Float[Array, "l dim"]:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)[:, :dim]
 
 
-def check_shape(module: Any, positions: tuple[str, ...], readouts: tuple[str, ...] = ("mean", "cls")) -> None:
+def _check_transformer(module: Any, positions: tuple[str, ...], readouts: tuple[str, ...]) -> None:
     """Raises ValueError for settings of a Transformer that do not exist or do not fit together."""
-    for name, value, known in (
-        ("positions", module.positions, positions),
-        ("readout", module.readout, readouts),
-    ):
-        if value not in known:
-            raise ValueError(f"{type(module).__name__}: unknown {name} {value!r}; there are: {', '.join(known)}")
+    check_positive(module, "width", "depth", "heads")
+    check_choices(module, positions=positions, readout=readouts, gelu=("tanh", "exact"))
     if module.width % module.heads:
         raise ValueError(f"a Transformer of width {module.width} cannot be split into {module.heads} heads")

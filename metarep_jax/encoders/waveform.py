@@ -1,14 +1,42 @@
 """A 1-D convolutional encoder of waveforms, as a sequence of frames."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from metarep_jax.encoders.layers import conv_layer
+from metarep_jax.encoders.layers import ConvLowering, conv_layer, conv_lowering
+from metarep_jax.encoders.sequences import ContextEncoder
+from metarep_jax.encoders.settings import check_choices, check_positive
 from metarep_jax.types import PAD_SAMPLE
+
+
+def waveform(
+    *,
+    width: int = 64,
+    strides: tuple[int, ...] = (5, 4, 2, 2, 2),
+    context: int = 128,
+    readout: Literal["context", "frames", "moments"] = "context",
+    conv: ConvLowering = "auto",
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """Convolutions over recordings and a GRU over their frames.
+
+    Args:
+      width: filters of each convolution.
+      strides: of each convolution; their product is the number of samples from one frame to the next.
+      context: units of the GRU.
+      readout: the mean over time of the GRU's states or of the frames; moments: mean and deviation of both.
+      conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+      dtype: of the computation; parameters stay float32.
+
+    Raises:
+      ValueError: for a setting that does not exist or is not positive.
+    """
+    frames = WaveformFrames(width=width, strides=tuple(strides), dtype=dtype, conv=conv_lowering(conv))
+    return ContextEncoder(frames, context=context, readout=readout, dtype=dtype)
 
 
 class WaveformFrames(nn.Module):
@@ -28,12 +56,16 @@ class WaveformFrames(nn.Module):
     norm: str = "layer"
     dtype: Any = jnp.float32
     conv: str = "patches"
+    takes = "waves"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "width", "strides")
+        check_choices(self, norm=("layer", "none"))
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Shaped[Array, "n t"]) -> tuple[Float[Array, "n frames width"], Bool[Array, "n frames"]]:
         """The frames, and which of them lie within their recording; the first one always counts."""
-        if self.norm not in ("layer", "none"):
-            raise ValueError(f"WaveformFrames: unknown norm {self.norm!r}; there are: layer, none")
         field, step = receptive_field(self.strides), hop(self.strides)
         if x.shape[1] < field:
             raise ValueError(f"waveforms of {x.shape[1]} samples are shorter than a frame, which sees {field}")

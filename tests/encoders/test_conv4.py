@@ -26,7 +26,7 @@ def test_features_have_the_sizes_of_the_papers(downsample, readout, dim):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_parameters_have_the_same_names_whatever_the_lowering(name):
-    inputs = INPUTS[input_kind(EncoderConfig(name))]
+    inputs = INPUTS[input_kind(ENCODERS[name]())]
     made = [make_encoder(EncoderConfig(name, width=8, conv=conv)) for conv in ("patches", "lax")]
     trees = [jax.eval_shape(encoder.init, jax.random.key(0), inputs) for encoder in made]
     assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])

@@ -119,7 +119,7 @@ def test_computation_is_of_the_dtype_asked_for_and_parameters_stay_float32():
 
 def test_blocks_are_kept_as_layers():
     encoder, variables = text()
-    assert list(layer_outputs(encoder, variables, TOKENS)) == ["block1", "block2"]
+    assert list(layer_outputs(encoder, variables, TOKENS)) == ["block1", "block2", "tokens"]
 
 
 @pytest.mark.parametrize(
