@@ -1,0 +1,61 @@
+"""Frozen features as models: nearest prototypes by cosine, with norms and whitening fitted on training rows."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jaxtyping import Array, Shaped
+
+from metarep_jax.data import Splits
+from metarep_jax.encoders import EncoderConfig, make_encoder, refit_statistics
+from metarep_jax.encoders.features import compute_features, fit_whitening
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import Model, ModelSpec
+from metarep_jax.stages.compute import UNTRAINED, Compute
+
+FITTED_ROWS = 20_000  # training rows that norms and whitening are fitted on; more changes nothing
+
+
+def features_model(spec: ModelSpec, variables: Any, splits: Splits, whiten: float) -> Model:
+    """Frozen features as a nearest-prototype model by cosine, normalised and whitened by the training rows.
+
+    Args:
+      spec: of ``features_spec``.
+      variables: the encoder's.
+      splits: with the training rows.
+      whiten: power of the whitening, in [0, 0.5].
+    """
+    variables = refit_statistics(make_encoder(spec.encoder), variables, fitting_rows(splits))
+    model = Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
+    return whitened(model, splits, whiten)
+
+
+def whitened(model: Model, splits: Splits, power: float) -> Model:
+    """The model with its features whitened by that power, in place of how they were, fitted on the training rows."""
+    bare = dataclasses.replace(model, whitening=None, _compiled={})
+    whitening = fit_whitening(compute_features(bare.embed, fitting_rows(splits)), power=power)
+    return dataclasses.replace(bare, whitening=whitening)
+
+
+def features_spec(encoder: EncoderConfig, splits: Splits) -> ModelSpec:
+    """What there is to know of such a model before there is one."""
+    learner = LearnerConfig("prototypical", distance="cosine")
+    shape = tuple(splits.train.inputs.shape[1:])
+    return ModelSpec("learner", encoder, learner, shape, tokenizer=tokenizer_digest(splits))
+
+
+def tokenizer_digest(splits: Splits) -> str:
+    """Of text: the digest of the tokenizer that made the inputs; else ""."""
+    return "" if splits.tokenizer is None else splits.tokenizer.digest
+
+
+def fitting_rows(splits: Splits) -> Shaped[Array, "n ..."]:
+    """The training rows that norms and whitening are fitted on, from all over the pool."""
+    pool = splits.train
+    return pool.inputs[:: max(pool.label.shape[0] // FITTED_ROWS, 1)]
+
+
+def untrained_model(encoder: EncoderConfig, splits: Splits, compute: Compute, whiten: float) -> Model:
+    """The encoder with its initial weights, treated in the same way: what the architecture alone gives."""
+    variables = jax.jit(make_encoder(encoder).init)(compute.key(UNTRAINED), splits.train.inputs[:2])
+    return features_model(features_spec(encoder, splits), variables, splits, whiten)

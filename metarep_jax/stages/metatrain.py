@@ -1,0 +1,191 @@
+"""Stage 2: meta-learn, from scratch or from pretrained features; on the training classes, or without labels."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from metarep_jax.data import Splits, augmented_feed, check_episode_spec, episode_feed, make_augment
+from metarep_jax.data.pseudo_tasks import TaskConfig, augmentation_tasks, cluster_tasks, make_partitions
+from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
+from metarep_jax.encoders.features import compute_features
+from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
+from metarep_jax.model import Model, ModelSpec
+from metarep_jax.stages.cards import write_card
+from metarep_jax.stages.compute import PARTITIONS, Compute, finished_or_trained, identity_of
+from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
+from metarep_jax.stages.features import tokenizer_digest
+from metarep_jax.stages.pretrain import has_images
+from metarep_jax.train import FitConfig, OptimiserConfig, fit, meta_learning
+from metarep_jax.types import EpisodeSpec, Feed, MetaLearner, Pool, episode_of
+
+Embed = Callable[[Any], Any]  # inputs [n, ...] -> features [n, dim]
+
+
+@dataclasses.dataclass(frozen=True)
+class MetatrainSettings:
+    """A meta-learner and its training. ``train.batch_size`` counts tasks."""
+
+    learner: LearnerConfig = LearnerConfig()
+    episode: EpisodeSpec = EpisodeSpec(way=5, shot=1, query=5)
+    """The training episode. Rotations "none" here means those of the protocol."""
+    tasks: TaskConfig = TaskConfig()
+    augment: str = "none"
+    """Augmentation of support and query images in training: a preset of metarep_jax.data.augment."""
+    optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3)
+    train: FitConfig = FitConfig(steps=2000, batch_size=32, validate_every=500)
+    validation_episodes: int = 200
+    """Episodes on validation classes, by which the best checkpoint is chosen."""
+
+
+def metatrain(
+    settings: MetatrainSettings,
+    splits: Splits,
+    compute: Compute,
+    *,
+    start: Model | None = None,
+    encoder: EncoderConfig | None = None,
+    embed: Embed | None = None,
+    validate_on: EpisodeSpec | None = None,
+    what: str = "meta-learn",
+) -> Model:
+    """The meta-trained model: of the best checkpoint on the validation classes; without labels, of the last.
+
+    Args:
+      settings: the learner, its training episodes and its training.
+      splits: the data.
+      compute: the folder that is written, and the seed.
+      start: a model whose encoder to start from; default: ``encoder`` from random weights.
+      encoder: which one, from scratch; default: conv4.
+      embed: the features whose clusters are classes, where tasks come from clusters; default: those of ``start``.
+      validate_on: the episodes on validation classes by which the best checkpoint is chosen; default: 1-shot ones.
+      what: names the stage where it shows its progress.
+
+    Raises:
+      ValueError: before anything is trained, for settings that do not fit each other, the data or the folder.
+    """
+    config = start.spec.encoder if start else encoder or EncoderConfig()
+    variables = start.encoder_params if start else None
+    identity = identity_of(compute, splits, meta=settings, encoder=config, validate_on=validate_on)
+    if embed is None and start is not None:
+        embed = start.embed
+
+    def train() -> Model:
+        return _trained(settings, splits, compute, config, variables, embed, validate_on, what, identity)
+
+    return finished_or_trained(compute, what, identity, splits, train, start=start)
+
+
+def _trained(
+    settings: MetatrainSettings,
+    splits: Splits,
+    compute: Compute,
+    config: EncoderConfig,
+    variables: Any,
+    embed: Embed | None,
+    validate_on: EpisodeSpec | None,
+    what: str,
+    identity: dict[str, Any],
+) -> Model:
+    pool = splits.train
+    encoder = make_encoder(config, dtype=compute.dtype, adapted=adapts_encoder(settings.learner.name))
+    if variables is not None:
+        check_encoder_variables(encoder, variables, pool.inputs[:2])
+    learner = make_learner(settings.learner, encoder, way=settings.episode.way)
+    spec = training_episode(splits, settings.episode, learner, labelled=settings.tasks.source == "labels")
+    shape = tuple(pool.inputs.shape[1:])
+    card = ModelSpec("learner", config, settings.learner, shape, way=spec.way, tokenizer=tokenizer_digest(splits))
+    write_card(compute.folder, card)
+    ways = (card.way,) if has_head(learner, pool, spec) else (card.way, 5)
+    fitted = fit(
+        meta_learning(learner, spec, encoder_params=variables),
+        training_tasks(settings, splits, compute, spec, embed),
+        optimiser=settings.optimiser,
+        config=settings.train,
+        seed=compute.seed,
+        folder=compute.folder,
+        validate=validation(card, splits, compute, settings.validation_episodes, validate_on, ways),
+        select="val_accuracy" if settings.tasks.source == "labels" else None,  # else labels would choose the weights
+        description=f"{what} ({settings.learner.name})",
+        settings=identity,
+        devices=compute.training_devices(settings.train),
+    )
+    return Model(card, fitted.params, fitted.state)
+
+
+def training_episode(
+    splits: Splits, episode: EpisodeSpec, learner: MetaLearner | None = None, labelled: bool = True
+) -> EpisodeSpec:
+    """The training episode with the protocol's rotations, as the learner wants it, checked against the data."""
+    if episode.rotations == "none":
+        episode = dataclasses.replace(episode, rotations=splits.protocol.train_rotations)
+    episode = episode if learner is None else learner.episode_spec(episode)
+    if labelled:
+        check_episode_spec(splits.train, episode, splits.class_names["train"], "train")
+    return episode
+
+
+def training_tasks(
+    settings: MetatrainSettings, splits: Splits, compute: Compute, spec: EpisodeSpec, embed: Embed | None
+) -> Feed:
+    """Batches of training episodes, of classes or without labels; ``embed`` gives the features to cluster.
+
+    Raises:
+      ValueError: for views of anything but images, tasks from augmentations without views, and tasks from clusters
+        without features.
+    """
+    pool, tasks, augment = splits.train, settings.train.batch_size, make_augment(settings.augment)
+    if settings.augment != "none" and not has_images(splits):
+        raise ValueError(f"meta.augment is for images, and {splits.config.name} has none; leave --meta.augment out")
+    if settings.tasks.source == "augmentations":
+        if settings.augment == "none":
+            raise ValueError("tasks from augmentations need views of images; set --meta.augment, such as glyph")
+        return augmentation_tasks(pool, spec, tasks, augment)
+    if settings.tasks.source == "clusters":
+        if embed is None:
+            raise ValueError("tasks from clusters need features; give --start or --features, a finished run's folder")
+        features = compute_features(embed, pool.inputs)
+        partitions = make_partitions(compute.key(PARTITIONS), pool, features, spec, settings.tasks)
+        feed = cluster_tasks(partitions, spec, tasks)
+    else:
+        feed = episode_feed(pool, spec, tasks)
+    return augmented_feed(feed, augment) if has_images(splits) else feed
+
+
+def has_head(learner: MetaLearner, pool: Pool, spec: EpisodeSpec) -> bool:
+    """Whether the learner has a head of its own, for the classes of its training's way alone; nothing is computed."""
+    params, _ = jax.eval_shape(learner.init, jax.random.key(0), episode_of(spec, pool.inputs))
+    return "head" in params
+
+
+def validation(
+    card: ModelSpec,
+    splits: Splits,
+    compute: Compute,
+    episodes: int,
+    column: EpisodeSpec | None = None,
+    ways: tuple[int, ...] | None = None,
+    *,
+    student: bool = False,
+) -> Callable[[Any, Any, int], dict[str, float]] | None:
+    """A callback for ``fit``: accuracy on episodes of the validation classes; None where there are too few.
+
+    Episodes are those of ``column``, by default 1-shot ones of the first of ``ways`` that there are classes for, the
+    training's or else 5. ``student``: the parameters that are trained have the student's among them.
+    """
+    pool = splits.val
+    columns = [column] if column else []
+    if not columns or not pool.count.size:
+        settings = EvaluateSettings(ways=ways or (card.way, 5), shots=(1,))
+        columns = settings.specs(splits.protocol, pool) if pool.count.size else []
+    if not columns:
+        return None
+
+    def validate(params: Any, state: Any, step: int) -> dict[str, float]:
+        del step
+        model = Model(card, params["student"] if student else params, state)
+        accuracy = few_shot_columns(model, splits, columns[:1], compute, part="val", episodes=episodes)
+        return {"val_accuracy": next(iter(accuracy.values())).mean}
+
+    return validate
