@@ -66,7 +66,7 @@ def model_at(run: Run, folder: Path, step: int | None) -> tuple[Model, int]:
 def model_of_weights(spec: ModelSpec, weights: Weights) -> Model:
     """A learner, a classifier, the student of a distillation, or frozen features, whose structure follows from their
     ``spec``; what else was trained with them, such as heads, is left out."""
-    encoder = make_encoder(spec.encoder, adapted=adapts_encoder(spec.learner.name))
+    encoder = make_encoder(spec.encoder, adapted=adapts_encoder(spec.learner))
     blank, key = jnp.zeros((2, *spec.shape), input_dtype(spec.encoder)), jax.random.key(0)
     if spec.kind == "classifier":
         model = classifier(encoder, len(spec.class_names), frozen=weights.has("state['frozen']"))

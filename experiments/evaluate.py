@@ -160,7 +160,7 @@ def evaluate_model(
         rows, sampled = pool, spec
         norm = mode or run.splits.protocol.norm or learner.test_context.norm
         ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=inner_steps)
-        if ctx.norm == "running" and not adapts_encoder(model.spec.learner.name) and spec.rotations != "random":
+        if ctx.norm == "running" and not adapts_encoder(model.spec.learner) and spec.rotations != "random":
             if once is None:
                 features = embed or averaged(run, model, views)
                 once = feature_pool(features, pool, rotations=spec.rotations == "classes")

@@ -141,7 +141,7 @@ def metatrained_model(
 ) -> Model:
     """Trains stage 2; checkpoints and metrics go to ``folder``."""
     config, pool = run.config, run.splits.train
-    adapted = adapts_encoder(settings.learner.name)
+    adapted = adapts_encoder(settings.learner)
     encoder = make_encoder(encoder_config, dtype=compute_dtype(config.precision), adapted=adapted)
     if encoder_params is not None:
         check_encoder_variables(encoder, encoder_params, pool.inputs[:2])

@@ -121,7 +121,7 @@ class Model:
     @property
     def encoder(self) -> Any:
         """The encoder, its features whitened where the model has a whitening."""
-        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner.name))
+        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner))
         return encoder if self.whitening is None else Whitened(encoder)
 
     @property

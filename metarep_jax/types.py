@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, PyTree, Shaped
 
+from metarep_jax import losses
+
 Metrics = dict[str, Any]
 Outputs = dict[str, Any]
 Params = Any
@@ -168,25 +170,61 @@ class Objective(NamedTuple):
     refresh: Callable[[Params, State, PyTree, Any], PyTree] = _keep_pool
 
 
+def query_loss(outputs: Outputs, query: Examples) -> Array:
+    """The loss of a learner that names none: cross-entropy where there are logits, else squared error of the mean."""
+    if "logits" in outputs:
+        return losses.cross_entropy(outputs["logits"], query.label, query.mask)
+    return losses.squared_error(outputs["mean"], query.label, query.mask)
+
+
+def query_metrics(outputs: Outputs, query: Examples) -> Metrics:
+    """The metrics of a learner that names none: accuracy where there are logits."""
+    if "logits" not in outputs:
+        return {}
+    return {"accuracy": losses.accuracy(outputs["logits"], query.label, query.mask)}
+
+
 class MetaLearner(NamedTuple):
     """Stage 2: an initialisation and an update rule.
 
     ``params`` is ``{"encoder", "head", "rule"}`` (θ0 and φ together; a learner has those it needs). ``adapt`` is
     U_φ(θ0, D_train) and returns only what differs per task. ``predict`` returns ``{"logits" | "mean", "features"}``,
-    and, when ``ctx.train``, may return ``"state"``, the state after this pass; it is given ``mask=`` [n] where
-    some queries are padding. ``meta_grad`` None means the default,
-    ``metalearn.base.meta_gradient``; one of its own takes ``chunk=``, tasks at once, where that is asked for.
-    ``episode_spec`` maps the test episode's spec to the one to train on.
+    and, when ``ctx.train``, may return ``"state"``, the state after this pass; ``mask=`` [n] comes with it where
+    some queries are padding. ``metrics(outputs, query)`` are scalars beside the loss.
+
+    ``meta_grad`` None means the default, ``metalearn.meta_gradient``; one of its own takes ``chunk=``, tasks at once,
+    where that is asked for. ``episode_spec`` maps the test episode's spec to the one to train on.
+
+    ``shares_encoder`` says that the encoder is the same function of its inputs for all tasks: its features of a data
+    set may then be computed once, and its convolutions need not be prepared for weights of a task's own.
+    ``untrainable`` says, of a baseline that judges an encoder, why it cannot be meta-trained, and what to do instead.
     """
 
     init: Callable[..., tuple[Params, State]]  # (key, episode, encoder_params=None)
     adapt: Callable[..., Any]  # (params, state, support, key, ctx) -> task
     predict: Callable[..., Outputs]  # (params, state, task, inputs, ctx, mask=None) -> outputs
-    loss: Callable[[Outputs, Examples], Array]
+    loss: Callable[[Outputs, Examples], Array] = query_loss
     meta_grad: Callable[..., tuple[Params, State, Metrics]] | None = None
     train_context: Context = Context(train=True)
     test_context: Context = Context()
     episode_spec: Callable[[EpisodeSpec], EpisodeSpec] = lambda spec: spec
+    metrics: Callable[[Outputs, Examples], Metrics] = query_metrics
+    shares_encoder: bool = False
+    untrainable: str = ""
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it can be meta-trained."""
+        return not self.untrainable
+
+    @property
+    def use_context(self) -> Context:
+        """How a trained model answers: as at test, except that no answer depends on what else is asked about.
+
+        A test may let batch norm use the statistics of all queries; in use those of the support set stand in for them.
+        """
+        norm = "support" if self.test_context.norm == "transductive" else self.test_context.norm
+        return dataclasses.replace(self.test_context, norm=norm)
 
 
 class Term(NamedTuple):

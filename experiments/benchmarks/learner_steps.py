@@ -16,8 +16,7 @@ from experiments.benchmarks import common
 from experiments.benchmarks.common import BenchmarkConfig, console
 from experiments.benchmarks.meta_step import WAY, WIDTH, make_episodes
 from metarep_jax.encoders import EncoderConfig, make_encoder
-from metarep_jax.metalearn import LEARNERS, LearnerConfig, adapts_encoder, make_learner
-from metarep_jax.metalearn.config import BASELINES
+from metarep_jax.metalearn import LEARNERS, LearnerConfig, adapts_encoder, make_learner, trains
 from metarep_jax.train import meta_learning
 from metarep_jax.types import Episode
 
@@ -45,8 +44,7 @@ class LearnerStepsConfig(BenchmarkConfig):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         for name in self.learners:
-            LearnerConfig(name=name)
-            if name in BASELINES:
+            if not trains(name):
                 raise ValueError(f"learners: {name} is a baseline, which is not meta-trained")
 
 
@@ -71,7 +69,7 @@ def main(config: LearnerStepsConfig) -> None:
     started = time.perf_counter()
     devices = common.start(config)
     episodes = make_episodes(config.tasks, config.query)
-    names = config.learners or [name for name in LEARNERS if name not in BASELINES]
+    names = config.learners or [name for name in LEARNERS if trains(name)]
     steps = {name: step_of(name, config, episodes, devices) for name in names}
     left = max(config.seconds - time.perf_counter() + started, LEAST_SECONDS * len(steps))
     times = common.alternate(steps, left)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from metarep_jax.metalearn.base import mean_over_tasks
+from metarep_jax.metalearn.meta_gradient import mean_over_tasks
 from metarep_jax.types import Context, Episode, Keys, MetaLearner, Outputs, Term, Trainable
 
 

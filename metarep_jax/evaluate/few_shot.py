@@ -10,7 +10,8 @@ from jaxtyping import Array, Key
 
 from metarep_jax.data.episodes import sample_episodes
 from metarep_jax.evaluate.intervals import Interval, interval
-from metarep_jax.metalearn.base import accuracy
+from metarep_jax.losses import accuracy
+from metarep_jax.metalearn.tasks import run_task
 from metarep_jax.types import Context, Episode, EpisodeSpec, MetaLearner, Pool
 
 Mapper = Callable[..., Any]  # (fn, keys, *shared) -> fn(key, *shared) for every key; train.parallel.map_over_keys
@@ -26,9 +27,8 @@ def episode_accuracy(
 ) -> Array:
     """The share of queries that the learner, adapted on the support set, classifies correctly; in [0, 1]."""
     ctx = learner.test_context if ctx is None else ctx
-    task = learner.adapt(params, state, episode.support, key, ctx)
-    mask = {} if episode.query.mask is None else {"mask": episode.query.mask}
-    return accuracy(learner.predict(params, state, task, episode.query.inputs, ctx, **mask), episode.query)
+    outcome = run_task(learner, params, state, episode, key, ctx)
+    return accuracy(outcome.outputs["logits"], episode.query.label, episode.query.mask)
 
 
 def few_shot_accuracy(

@@ -14,6 +14,7 @@ from metarep_jax.metalearn.base import seen_classes_only
 from metarep_jax.metalearn.logistic import fit_logistic
 from metarep_jax.types import Examples
 
+ITERATIONS = 1000  # of L-BFGS, at most; a few hundred rows take 30 to 60
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # of the penalty, to choose from
 
 
@@ -24,11 +25,12 @@ def linear_probe(
     test_label: Int[Array, " m"],
     *,
     l2: float = 1.0,
-    iterations: int = 100,
+    iterations: int = ITERATIONS,
 ) -> Interval:
-    """Accuracy in % of multinomial logistic regression on standardised frozen features, last iterate.
+    """Accuracy in % of multinomial logistic regression on standardised frozen features.
 
-    Standardisation uses the training rows' mean and deviation. ``l2`` penalises the weights of Σ cross-entropy.
+    Standardisation uses the training rows' mean and deviation. ``l2`` penalises the weights of Σ cross-entropy. L-BFGS
+    stops where it has converged (``metalearn.logistic.fit_logistic``), or after ``iterations``.
     """
     return interval(probe_hits(train, train_label, test, test_label, l2=l2, iterations=iterations))
 
@@ -40,7 +42,7 @@ def probe_hits(
     test_label: Int[Array, " m"],
     *,
     l2: float = 1.0,
-    iterations: int = 100,
+    iterations: int = ITERATIONS,
 ) -> Float[np.ndarray, " m"]:
     """100 for every test row that ``linear_probe`` is right about, and 0 for the others."""
     classes = int(max(train_label.max(), test_label.max())) + 1
@@ -55,7 +57,7 @@ def chosen_l2(
     fold: Int[Array, " n"],
     *,
     strengths: Sequence[float] = STRENGTHS,
-    iterations: int = 100,
+    iterations: int = ITERATIONS,
 ) -> float:
     """The penalty of a linear probe that is right most often about rows of folds left out, each of them once; of
     equals the strongest.
@@ -64,7 +66,7 @@ def chosen_l2(
       features, label: rows that the probe may be trained on.
       fold: 0 … folds-1 of each row.
       strengths: of the penalty, to choose from.
-      iterations: of L-BFGS.
+      iterations: of L-BFGS, at most.
 
     Raises:
       ValueError: for fewer than two folds.

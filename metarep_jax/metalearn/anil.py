@@ -9,7 +9,8 @@ from jaxtyping import Array
 
 from metarep_jax.metalearn.inner import inner_loop
 from metarep_jax.metalearn.maml import fast_weights
-from metarep_jax.metalearn.network import Network, Output, inner_steps_of, network, zero_head
+from metarep_jax.metalearn.network import Network, Output, check_inner_loop, inner_steps_of, network, zero_head
+from metarep_jax.metalearn.settings import check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 MakeHead = Callable[[int], nn.Module]  # the number of outputs -> features [n, dim] -> outputs [n, way]
@@ -38,13 +39,20 @@ def anil(
       encoder: a module of ``metarep_jax.encoders``.
       way: classes of an episode (for ``output="mean"``, target dimensions).
       head: makes the head for so many outputs.
-      inner_lr, inner_steps, test_steps, order, remat, mixed, test_norm, output: see ``maml``, its trap in α included.
+      inner_lr: α, the step size on the mean support loss (``maml`` tells of the trap in that).
+      inner_steps, test_steps: inner steps in training and at test.
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
+      test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
+      output: "logits" with cross-entropy, or "mean" with squared error (regression).
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head"}`` whose ``task`` is the fast head and the support set.
 
     Raises:
-      ValueError: without a head; by ``init``, for a head without parameters.
+      ValueError: without a head, for a rate that is not positive, a negative number of steps, or an order other than
+        1 and 2; by ``init``, for a head without parameters.
 
     References:
       Raghu et al. 2020, https://arxiv.org/abs/1909.09157, section 4.
@@ -54,6 +62,8 @@ def anil(
             "ANIL adapts its head, so it needs one, got head=None. To classify by features alone, take the "
             "prototypical learner with the cosine distance"
         )
+    check_positive("ANIL", inner_lr=inner_lr)
+    check_inner_loop("ANIL", inner_steps=inner_steps, test_steps=test_steps, order=order, test_norm=test_norm)
     net = network(encoder, way, output, head(way), what="ANIL")
 
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:
@@ -80,6 +90,7 @@ def anil(
         loss=net.loss,
         train_context=Context(train=True, order=order),
         test_context=Context(norm=test_norm),
+        shares_encoder=True,
     )
 
 
@@ -107,19 +118,27 @@ def boil(
       encoder: a module of ``metarep_jax.encoders``, made with ``adapted=True``.
       way: classes of an episode (for ``output="mean"``, target dimensions).
       head: makes the head for so many outputs; by default linear and random.
-      inner_lr, inner_steps, test_steps, order, remat, mixed, test_norm, output: see ``maml``, its trap in α included.
+      inner_lr: α, the step size on the mean support loss (``maml`` tells of the trap in that).
+      inner_steps, test_steps: inner steps in training and at test.
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
+      test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
+      output: "logits" with cross-entropy, or "mean" with squared error (regression).
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head"}`` whose ``task`` is the fast encoder and the support set.
 
     Raises:
-      ValueError: without a head; by ``init``, for an encoder without parameters.
+      ValueError: without a head, for a rate that is not positive, a negative number of steps, or an order other than
+        1 and 2; by ``init``, for an encoder without parameters.
 
     References:
       Oh et al. 2021, https://arxiv.org/abs/2008.08882 (BOIL).
     """
     if head is None:
         raise ValueError("BOIL adapts its encoder by the gradient that a head passes back, got head=None")
+    check_positive("BOIL", inner_lr=inner_lr)
     net = network(encoder, way, output, head(way), what="BOIL")
     return fast_weights(
         net._replace(init=_init(net, "encoder", "BOIL")), lambda rule: {"learning_rate": inner_lr},

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.metalearn.inner import inner_loop
-from metarep_jax.metalearn.network import Output, inner_steps_of, network
+from metarep_jax.metalearn.network import Output, check_inner_loop, inner_steps_of, network
+from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode, Outputs
 
 
@@ -43,19 +44,27 @@ def cavia(
       context_at: "input" or "features"; None means the paper's: "input" for regression, "features" for classification.
       inner_lr: α; that of φ's gradient, whose scale θ learns, so that 1 serves most tasks.
       inner_steps, test_steps: steps in training and at test. The paper takes 2 in classification, 1 in regression.
-      order, remat, mixed, test_norm, output: see ``maml``.
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
+      test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
+      output: "logits" with cross-entropy, or "mean" with squared error (regression).
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head"}`` whose ``task`` is φ [context] and the support set.
 
     Raises:
-      ValueError: for a context below 1 or at an unknown place, and at the input of an encoder with batch norm or, by
+      ValueError: for a context below 1 or at an unknown place, a rate that is not positive, a negative number of steps,
+        an order other than 1 and 2, and at the input of an encoder with batch norm or, by
         ``init``, of an earlier stage's encoder.
 
     References:
       Zintgraf et al. 2019, https://arxiv.org/abs/1810.03642, algorithm 1, eq. 4 (inputs);
       "conditioning on context parameters" (FiLM).
     """
+    check_positive("CAVIA", inner_lr=inner_lr)
+    check_inner_loop("CAVIA", inner_steps=inner_steps, test_steps=test_steps, order=order, test_norm=test_norm)
+    check_one_of(Output, "CAVIA", output=output)
     place = context_at or {"mean": "input", "logits": "features"}[output]
     if place not in ("input", "features"):
         raise ValueError(f"CAVIA: unknown context_at {place!r}; there are: input, features")
@@ -123,6 +132,7 @@ def cavia(
         loss=net.loss,
         train_context=Context(train=True, order=order),
         test_context=Context(norm=test_norm),
+        shares_encoder=place == "features",  # beside a context as input, features are the task's
     )
 
 

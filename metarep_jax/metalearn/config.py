@@ -2,10 +2,12 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
 
 from metarep_jax.choices import Choice
+from metarep_jax.encoders.features import Identity
 from metarep_jax.metalearn.anil import anil, boil
 from metarep_jax.metalearn.cavia import cavia
 from metarep_jax.metalearn.finetune import finetune
@@ -46,13 +48,8 @@ LEARNERS: dict[str, Callable[..., MetaLearner]] = {
     "finetune_all": functools.partial(finetune, what="all"),
     "scratch": functools.partial(finetune, what="scratch"),
 }
-SHARED_ENCODER = frozenset(  # learners that leave the encoder's weights alone
-    {"anil", "cavia", "prototypical", "matching", "relation", "ridge", "newton_logistic", "svm", "logistic_regression"}
-    | {"finetune_head", "finetune_cosine_head"}
-)
-BASELINES = frozenset(  # learners that cannot be meta-trained: they judge an encoder
-    {"logistic_regression", "finetune_head", "finetune_cosine_head", "finetune_all", "scratch"}
-)
+
+PLACEHOLDER: Any = Identity()  # stands for an encoder where a learner is only asked about itself
 
 
 class LearnerConfig(Choice):
@@ -60,7 +57,7 @@ class LearnerConfig(Choice):
 
     what = "learner"
     known = LEARNERS
-    supplied = frozenset({"encoder", "way"})
+    supplied = frozenset({"encoder", "way", "head"})
     default = "maml"
 
 
@@ -77,6 +74,13 @@ def make_learner(config: LearnerConfig, encoder: nn.Module, *, way: int) -> Meta
     return config.build(encoder, wanted=MetaLearner, way=way)
 
 
-def adapts_encoder(name: str) -> bool:
-    """Whether the learner of that name may change the encoder's weights from task to task; True for your own."""
-    return name not in SHARED_ENCODER
+def adapts_encoder(learner: LearnerConfig | str) -> bool:
+    """Whether the learner, or the one of that name, may change the encoder's weights from task to task."""
+    config = LearnerConfig(learner) if isinstance(learner, str) else learner
+    return not make_learner(config, PLACEHOLDER, way=2).shares_encoder
+
+
+def trains(learner: LearnerConfig | str) -> bool:
+    """Whether the learner, or the one of that name, can be meta-trained; else it is a baseline that judges encoders."""
+    config = LearnerConfig(learner) if isinstance(learner, str) else learner
+    return make_learner(config, PLACEHOLDER, way=2).trainable

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,10 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from metarep_jax.types import Examples
 
+InnerOptimiser = Literal["sgd", "momentum", "adam", "adam_beta1_0"]
 MakeOptimiser = Callable[[float], optax.GradientTransformation]  # learning rate -> optimiser
 
-INNER_OPTIMISERS: dict[str, MakeOptimiser] = {
+INNER_OPTIMISERS: dict[InnerOptimiser, MakeOptimiser] = {
     "sgd": optax.sgd,
     "momentum": partial(optax.sgd, momentum=0.9),
     "adam": optax.adam,

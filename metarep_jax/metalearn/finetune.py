@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders import encoder_variables, split_variables
 from metarep_jax.encoders.features import Whitened, unit_rows
-from metarep_jax.metalearn.base import refuse_meta_training
-from metarep_jax.metalearn.descent import MakeOptimiser, descend, make_inner_optimiser
+from metarep_jax.metalearn.descent import InnerOptimiser, descend, make_inner_optimiser
 from metarep_jax.metalearn.network import Output, inner_steps_of, network, zero_head
+from metarep_jax.metalearn.settings import check_at_least, check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 What = Literal["head", "cosine_head", "all", "scratch"]
@@ -27,7 +27,7 @@ def finetune(
     inner_lr: float = 0.01,
     test_steps: int = 100,
     test_batch: int = 4,
-    inner_optimiser: str | MakeOptimiser = "momentum",
+    inner_optimiser: InnerOptimiser = "momentum",
     weight_decay: float = 1e-3,
     temperature: float = 0.1,
     test_norm: NormMode = "running",
@@ -48,12 +48,13 @@ def finetune(
       encoder: a module of ``metarep_jax.encoders``, trained already.
       way: classes of an episode (for ``output="mean"``, target dimensions).
       what: see above.
-      inner_lr, inner_optimiser, weight_decay: rate; a name of ``descent.INNER_OPTIMISERS`` or a function from the rate
-        to an optax optimiser; strength of the decay, added to the gradient of all that is trained. The authors' code
-        dampens the momentum, which makes its steps ten times smaller, and makes 100 passes over the support set.
-      test_steps, test_batch: how many minibatches, and their rows. Normalised by themselves, or by running averages
-        where ``test_norm`` says so.
-      temperature: of "cosine_head".
+      inner_lr: rate of the optimiser. The authors' code dampens the momentum, which makes its steps ten times smaller.
+      test_steps: minibatches; the authors make 100 passes over the support set.
+      test_batch: rows of a minibatch. It is normalised by itself, or by running averages where ``test_norm`` says so.
+      inner_optimiser: what takes the steps: a name of ``descent.INNER_OPTIMISERS``, or, in code, a function from the
+        rate to an optax optimiser.
+      weight_decay: strength of the decay, added to the gradient of all that is trained.
+      temperature: divides the cosines of "cosine_head".
       test_norm: whose statistics batch norm uses for the queries. A network from scratch has no running averages; it
         uses those of the support set for them.
       output: "logits" with cross-entropy, or "mean" with squared error (regression; not with "cosine_head").
@@ -62,7 +63,8 @@ def finetune(
       A ``MetaLearner`` with params ``{"encoder"}`` whose ``task`` is what was trained and the support set.
 
     Raises:
-      ValueError: for an unknown ``what``, cosines as regression; by ``meta_grad``, always.
+      ValueError: for an unknown ``what`` or inner optimiser, cosines as regression, a rate or temperature that is not
+        positive, a batch below 1, or a negative number of steps or decay.
 
     References:
       Chen et al. 2019, https://arxiv.org/abs/1904.04232, section 3.2 and 4.1;
@@ -72,6 +74,11 @@ def finetune(
         raise ValueError(f"fine-tuning: unknown what={what!r}; there are: head, cosine_head, all, scratch")
     if what == "cosine_head" and output != "logits":
         raise ValueError('fine-tuning: cosines are bounded, so what="cosine_head" takes classification only')
+    learner = f"fine-tuning ({what})"
+    check_positive(learner, inner_lr=inner_lr, temperature=temperature)
+    check_at_least(1, learner, test_batch=test_batch)
+    check_at_least(0, learner, test_steps=test_steps, weight_decay=weight_decay)
+    check_one_of(NormMode, learner, test_norm=test_norm)
     module: Any = encoder.encoder if what == "scratch" and isinstance(encoder, Whitened) else encoder
     frozen = what in ("head", "cosine_head")
     head = CosineHead(way, temperature) if what == "cosine_head" else zero_head(way)
@@ -112,12 +119,16 @@ def finetune(
         state = {**state, "encoder": task.get("averages", state["encoder"])}
         return net.query({**params, **task["fitted"]}, state, task["support"], inputs, own(ctx), mask)
 
-    refused = refuse_meta_training(
-        f"fine-tuning ({what}) learns nothing from many tasks",
-        "Pretrain an encoder and judge it with experiments.evaluate --learner, or meta-train another learner, such as "
-        "maml",
+    return MetaLearner(
+        init=init,
+        adapt=adapt,
+        predict=predict,
+        loss=net.loss,
+        test_context=Context(norm=test_norm),
+        shares_encoder=frozen,
+        untrainable=f"fine-tuning ({what}) learns nothing from many tasks and cannot be meta-trained. Pretrain an "
+        "encoder and judge it with experiments.evaluate --learner, or meta-train another learner, such as maml",
     )
-    return MetaLearner(init, adapt, predict, net.loss, refused, test_context=Context(norm=test_norm))
 
 
 class CosineHead(nn.Module):

@@ -10,7 +10,8 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, PyTree
 
 from metarep_jax.metalearn.inner import Adapted, inner_loop
-from metarep_jax.metalearn.network import Output, inner_steps_of, network
+from metarep_jax.metalearn.network import Output, check_inner_loop, inner_steps_of, network
+from metarep_jax.metalearn.settings import check_at_least, check_positive
 from metarep_jax.types import Context, Examples, MetaLearner, NormMode
 
 CG_TOLERANCE = 1e-9  # of the residual, relative: out of reach in float32, so that cg_steps decides
@@ -41,7 +42,8 @@ def imaml(
       inner_steps, test_steps: its steps in training and at test. The gradient is that of the minimiser: too few leave
         an error that grows with the distance to it (theorem 1), and so does a minimum at the kink of a ReLU, about
         which descent goes to and fro; the metrics ``support_loss/…`` then do not settle.
-      proximal: λ. It must outweigh the most negative curvature of the support loss, or the minimiser is none.
+      proximal: λ, how strongly a task's weights are held to the initialisation. It must outweigh the most negative
+        curvature of the support loss, or the minimiser is none.
       test_proximal: λ at test; None: as in training. The authors' evaluation command sets it to 0.
       cg_steps: iterations of conjugate gradients for the meta-gradient, a Hessian-vector product each.
       test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
@@ -52,13 +54,17 @@ def imaml(
       The head starts at zero. ``Context.order`` is of no effect: there are no inner steps to differentiate.
 
     Raises:
-      ValueError: for a λ that is not positive, or fewer than one iteration.
+      ValueError: for a rate or a λ that is not positive (at test it may be 0), a negative number of steps, or fewer
+        than one iteration.
 
     References:
       Rajeswaran et al. 2019, https://arxiv.org/abs/1909.04630, eq. 3 and 6, algorithms 1 and 2.
     """
     if proximal <= 0 or cg_steps < 1:
         raise ValueError(f"iMAML needs proximal above 0 and cg_steps of at least 1, got {proximal} and {cg_steps}")
+    check_positive("iMAML", inner_lr=inner_lr)
+    check_at_least(0, "iMAML", test_proximal=test_proximal)
+    check_inner_loop("iMAML", inner_steps=inner_steps, test_steps=test_steps, test_norm=test_norm)
     net = network(encoder, way, output, what="iMAML")
 
     def adapt(params: Any, state: Any, support: Examples, key: Array, ctx: Context) -> dict:

@@ -12,6 +12,7 @@ from metarep_jax.encoders import split_variables
 from metarep_jax.metalearn.base import check_labels, class_members, cross_entropy, seen_classes_only, squared_error
 from metarep_jax.metalearn.features import encode_queries, encode_support
 from metarep_jax.metalearn.network import Output
+from metarep_jax.metalearn.settings import check_one_of
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 # (rule, rows [n, dim], targets [n, way]) -> weights [dim, way]. Padding is rows of zeros, in both.
@@ -44,7 +45,12 @@ def linear_head(
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "rule"}`` whose ``task`` is the weights [dim, way].
+
+    Raises:
+      ValueError: for an unknown ``output`` or norm mode; by ``init``, for labels of the other kind.
     """
+    check_one_of(Output, what, output=output)
+    check_one_of(NormMode, what, test_norm=test_norm)
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
         check_labels(episode, "class numbers" if output == "logits" else "targets", what)
@@ -73,4 +79,5 @@ def linear_head(
         loss={"logits": cross_entropy, "mean": squared_error}[output],
         train_context=Context(train=True, norm="transductive"),
         test_context=Context(norm=test_norm),
+        shares_encoder=True,
     )

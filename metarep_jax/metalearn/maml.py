@@ -8,7 +8,8 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.metalearn.inner import inner_loop
-from metarep_jax.metalearn.network import Network, Output, inner_steps_of, network
+from metarep_jax.metalearn.network import Network, Output, check_inner_loop, inner_steps_of, network
+from metarep_jax.metalearn.settings import check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 
@@ -37,8 +38,9 @@ def maml(
       way: classes of an episode (for ``output="mean"``, target dimensions).
       inner_lr: α, the step size on the mean support loss.
       inner_steps, test_steps: inner steps in training and at test.
-      order: 1 drops second derivatives.
-      remat, mixed: how the meta-gradient passes through the inner loop, to save memory (``inner.inner_loop``).
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
       test_norm: whose statistics batch norm uses for the queries at test. As in the original, training uses those of
         the query batch. The inner loop always takes the support set's own, except under "running".
       output: "logits" with cross-entropy, or "mean" with squared error (regression).
@@ -47,9 +49,13 @@ def maml(
       A ``MetaLearner`` with params ``{"encoder", "head"}`` whose ``task`` is the fast weights and the support set.
       The head starts at zero (``network.network`` says why).
 
+    Raises:
+      ValueError: for a rate that is not positive, a negative number of steps, or an order other than 1 and 2.
+
     References:
       Finn et al. 2017, https://arxiv.org/abs/1703.03400, algorithm 2.
     """
+    check_positive("MAML", inner_lr=inner_lr)
     return fast_weights(
         network(encoder, way, output, what="MAML"), lambda rule: {"learning_rate": inner_lr},
         inner_steps=inner_steps, test_steps=test_steps, order=order, remat=remat, mixed=mixed, test_norm=test_norm,
@@ -77,7 +83,11 @@ def fast_weights(
       inner_steps, test_steps, order, remat, mixed, test_norm: see ``maml``.
       adapts: which of "encoder" and "head" have fast weights; the other is shared by all tasks.
       first_rule: ``(key, weights) -> φ``, where the rule is learned too: it is params["rule"]. None: there is no φ.
+
+    Raises:
+      ValueError: for a negative number of steps, an order other than 1 and 2, or an unknown norm mode.
     """
+    check_inner_loop(net.what, inner_steps=inner_steps, test_steps=test_steps, order=order, test_norm=test_norm)
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
         if first_rule is None:

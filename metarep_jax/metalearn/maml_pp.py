@@ -8,11 +8,13 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from metarep_jax.metalearn.base import mean_over_tasks, task_metrics
 from metarep_jax.metalearn.inner import inner_loop
-from metarep_jax.metalearn.network import Output, inner_steps_of, network
+from metarep_jax.metalearn.meta_gradient import mean_over_tasks
+from metarep_jax.metalearn.network import Output, check_inner_loop, inner_steps_of, network
+from metarep_jax.metalearn.settings import check_positive
 from metarep_jax.metalearn.step_norms import averages_at, later_steps, moved_at, split_norms, weights_at
-from metarep_jax.types import Context, Episode, Examples, Keys, MetaLearner, Metrics, NormMode
+from metarep_jax.metalearn.tasks import support_losses
+from metarep_jax.types import Context, Episode, Examples, Keys, MetaLearner, Metrics, NormMode, query_metrics
 
 
 def maml_pp(
@@ -47,17 +49,25 @@ def maml_pp(
       encoder: a module of ``metarep_jax.encoders``, made with ``adapted=True``.
       way: classes of an episode (for ``output="mean"``, target dimensions).
       inner_lr: what the learned rates start from, on the mean support loss.
-      inner_steps, test_steps: steps at test beyond ``inner_steps`` use the last one's rates and norms.
-      multi_step_updates: the authors' Omniglot settings are 10 epochs of 500; 0: the last step's loss alone.
-      first_order_updates: 50 epochs in the paper, none in the authors' Omniglot settings.
-      order, remat, mixed, test_norm, output: see ``maml``.
+      inner_steps, test_steps: inner steps in training and at test; steps at test beyond ``inner_steps`` use the last
+        one's rates and norms.
+      multi_step_updates: updates over which the loss of early inner steps is annealed. The authors' Omniglot settings
+        are 10 epochs of 500; 0: the last step's loss alone.
+      first_order_updates: updates at first order, before those at second: 50 epochs in the paper, none in the authors'
+        Omniglot settings.
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
+      test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
+      output: "logits" with cross-entropy, or "mean" with squared error (regression).
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head", "rule"}``: rule["learning_rate"] [inner_steps] of each weight,
       by its path; rule["norms"] and state["norms"] of the later steps (``step_norms``).
 
     Raises:
-      ValueError: for no inner step, or a negative number of updates.
+      ValueError: for no inner step, a rate that is not positive, an order other than 1 and 2, or a negative number of
+        updates.
 
     References:
       Antoniou et al. 2019, https://arxiv.org/abs/1810.09502, section 4;
@@ -68,6 +78,8 @@ def maml_pp(
             f"MAML++ needs inner_steps of at least 1 and updates of at least 0, got inner_steps={inner_steps}, "
             f"multi_step_updates={multi_step_updates}, first_order_updates={first_order_updates}"
         )
+    check_positive("MAML++", inner_lr=inner_lr)
+    check_inner_loop("MAML++", inner_steps=inner_steps, test_steps=test_steps, order=order, test_norm=test_norm)
     net, last = network(encoder, way, output, what="MAML++"), inner_steps - 1
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
@@ -125,7 +137,8 @@ def maml_pp(
             if importance is not None or step == last:
                 outputs, state = passed(path[step + 1], query, state, step)
                 value = value + net.loss(outputs, query) * (1 if importance is None else importance[step])
-        return value, (state, task_metrics({"support_loss": losses}, outputs, query, value))
+        metrics = {"loss": value, **query_metrics(outputs, query), **support_losses({"support_loss": losses})}
+        return value, (state, metrics)
 
     def meta_grad(
         params: Any, state: Any, episodes: Episode, keys: Keys, step: Any, chunk: int | None = None

@@ -9,9 +9,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
-from metarep_jax.metalearn.base import UNREACHABLE, check_labels, class_members, cross_entropy, seen_classes_only
+from metarep_jax.metalearn.base import UNREACHABLE, check_labels, class_members, seen_classes_only
 from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
 from metarep_jax.metalearn.prototypical import Distance, default_temperature, distances
+from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 
@@ -34,7 +35,7 @@ def matching(
       encoder: a module of ``metarep_jax.encoders``.
       way: classes of an episode.
       distance: "cosine", as in the paper, or "euclidean" (squared).
-      temperature: divides the distances; None: ``prototypical.default_temperature``. The paper has none, which is 1.
+      temperature: divides the distances; None: 0.1 for "cosine", 1 for "euclidean". The paper has none, which is 1.
       full_context: embed each support example by the whole support set (g, a bidirectional LSTM) and each query by
         attention to it (f, an LSTM). g reads the support examples in their order, so that the order then matters.
       reads: K, steps of the queries' LSTM. The paper names no number.
@@ -45,13 +46,17 @@ def matching(
       logarithms of ŷ. With full context, params have a ``"rule"``: the two LSTMs.
 
     Raises:
-      ValueError: for ``reads`` below 1; by ``init`` for regression.
+      ValueError: for ``reads`` below 1, an unknown distance, or a temperature that is not positive; by ``init`` for
+        regression.
 
     References:
       Vinyals et al. 2016, https://arxiv.org/abs/1606.04080, section 2.1 and appendix A.
     """
     if reads < 1:
         raise ValueError(f"Matching Networks read the support set at least once, got reads={reads}")
+    check_positive("Matching Networks", temperature=temperature)
+    check_one_of(Distance, "Matching Networks", distance=distance)
+    check_one_of(NormMode, "Matching Networks", test_norm=test_norm)
     scale = temperature or default_temperature(distance)
     support_context, query_context = SupportContext(), QueryContext(reads)
 
@@ -92,9 +97,9 @@ def matching(
         init=init,
         adapt=adapt,
         predict=predict,
-        loss=cross_entropy,
         train_context=Context(train=True, norm="transductive"),
         test_context=Context(norm=test_norm),
+        shares_encoder=True,
     )
 
 

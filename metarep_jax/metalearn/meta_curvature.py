@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.metalearn.maml import fast_weights
 from metarep_jax.metalearn.network import Output, network
+from metarep_jax.metalearn.settings import check_positive
 from metarep_jax.types import MetaLearner, NormMode
 
 # The product of a gradient [filter, in, out] with a matrix along one of its modes.
@@ -39,16 +40,25 @@ def meta_curvature(
       encoder: a module of ``metarep_jax.encoders``, made with ``adapted=True``.
       way: classes of an episode (for ``output="mean"``, target dimensions).
       inner_lr: α, on the mean support loss (``maml`` tells of the trap in that).
-      inner_steps, test_steps, order, remat, mixed, test_norm, output: see ``maml``. A curvature is learned for as many
+      inner_steps, test_steps: inner steps in training and at test. A curvature is learned for as many
         steps as training takes, so that a test with more is another rule.
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
+      test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
+      output: "logits" with cross-entropy, or "mean" with squared error (regression).
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head", "rule"}``, where rule["curvature"] has, in place of each
       weight, its matrices by mode. ``task`` is the fast weights and the support set.
 
+    Raises:
+      ValueError: for a rate that is not positive, a negative number of steps, or an order other than 1 and 2.
+
     References:
       Park & Oliva 2019, https://arxiv.org/abs/1902.03356, section 3.2.
     """
+    check_positive("Meta-Curvature", inner_lr=inner_lr)
 
     def update(rule: Any) -> dict:
         def transform(gradient: Any, step: Any) -> Any:

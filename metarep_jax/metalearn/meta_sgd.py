@@ -35,14 +35,20 @@ def meta_sgd(
       way: classes of an episode (for ``output="mean"``, target dimensions).
       inner_lr: α at the start, the same for all parameters: a number, or a range from which ``init`` draws one, as in
         the paper. It multiplies the gradient of the mean support loss (``maml`` tells of the trap in that).
-      inner_steps, test_steps, order, remat, mixed, test_norm, output: see ``maml``. The paper takes one step.
+      inner_steps, test_steps: inner steps in training and at test; the paper takes one.
+      order: 1 drops second derivatives (first-order MAML), 2 differentiates through the inner gradients.
+      remat: recompute inner steps in the backward pass, in nested groups, to save memory (``inner.inner_loop``).
+      mixed: differentiate through inner gradients forward over reverse, to save memory (``inner.inner_loop``).
+      test_norm: whose statistics batch norm uses for the queries at test; training uses those of the query batch.
+      output: "logits" with cross-entropy, or "mean" with squared error (regression).
 
     Returns:
       A ``MetaLearner`` with params ``{"encoder", "head", "rule"}``, where rule["learning_rate"] is α, a tree of the
       weights' shapes. ``task`` is the fast weights and the support set.
 
     Raises:
-      ValueError: for a rate or a range that is not positive and ascending.
+      ValueError: for a rate or a range that is not positive and ascending, a negative number of steps, or an order
+        other than 1 and 2.
 
     References:
       Li et al. 2017, https://arxiv.org/abs/1707.09835, algorithm 1.

@@ -10,7 +10,8 @@ from jaxtyping import Array
 from metarep_jax.encoders import split_variables
 from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only, squared_error
 from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
-from metarep_jax.types import Context, Episode, Examples, Outputs
+from metarep_jax.metalearn.settings import check_at_least, check_one_of
+from metarep_jax.types import Context, Episode, Examples, NormMode, Outputs
 
 Output = Literal["logits", "mean"]  # classification with cross-entropy, or regression with squared error
 
@@ -23,6 +24,7 @@ class Network(NamedTuple):
     query: Callable[..., Outputs]  # (weights, state, support, inputs, ctx, mask=None) -> outputs, new state in training
     loss: Callable[[Outputs, Examples], Array]
     outputs: Callable[[Any, Array], Outputs]  # (weights, features) -> outputs: the head alone
+    what: str  # names the learner in errors
 
 
 def network(
@@ -42,8 +44,10 @@ def network(
       what: names the learner in errors.
 
     Raises:
-      ValueError: for a ``way`` below 1; by ``init``, for an episode whose labels ``output`` is not trained on.
+      ValueError: for a ``way`` below 1 or an unknown ``output``; by ``init``, for an episode whose labels ``output`` is
+        not trained on.
     """
+    check_one_of(Output, what, output=output)
     if way < 1:
         raise ValueError(f"{what} needs at least 1 class (or target dimension), got way={way}")
     head = zero_head(way) if head is None else head
@@ -71,12 +75,21 @@ def network(
             found["logits"] = seen_classes_only(found["logits"], support)
         return {**found, "state": {**state, "encoder": moved}} if ctx.train else found
 
-    return Network(init, support_outputs, query_outputs, loss, outputs_of)
+    return Network(init, support_outputs, query_outputs, loss, outputs_of, what)
 
 
 def zero_head(way: int) -> nn.Module:
     """A linear head of ``way`` outputs that starts at zero; ``network`` says why."""
     return nn.Dense(way, kernel_init=nn.initializers.zeros)
+
+
+def check_inner_loop(
+    learner: str, *, inner_steps: int, test_steps: int, order: int = 2, test_norm: NormMode = "transductive"
+) -> None:
+    """Raises ValueError, naming the ``learner``, for settings of an inner loop that cannot be meant."""
+    check_at_least(0, learner, inner_steps=inner_steps, test_steps=test_steps)
+    check_one_of(Literal[1, 2], learner, order=order)
+    check_one_of(NormMode, learner, test_norm=test_norm)
 
 
 def inner_steps_of(ctx: Context, training: int, test: int) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.metalearn.linear_head import linear_head
 from metarep_jax.metalearn.ridge import fit_ridge
+from metarep_jax.metalearn.settings import check_positive
 from metarep_jax.types import MetaLearner, NormMode
 
 FLATTEST = 1e-6  # least weight p(1 − p) of a row: below it, float32 has lost the row's residual
@@ -34,11 +35,12 @@ def newton_logistic(
       A ``MetaLearner`` with params ``{"encoder", "rule": {"log_l2", "scale", "bias"}}``.
 
     Raises:
-      ValueError: for ``iterations`` below 1; by ``init`` for regression.
+      ValueError: for an ``l2`` that is not positive, or ``iterations`` below 1; by ``init`` for regression.
 
     References:
       Bertinetto et al. 2019, https://arxiv.org/abs/1805.08136, section 3.3 (LR-D2).
     """
+    check_positive("logistic regression (LR-D2)", l2=l2)
     if iterations < 1:
         raise ValueError(f"logistic regression takes at least 1 Newton step, got iterations={iterations}")
     return linear_head(

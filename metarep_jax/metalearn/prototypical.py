@@ -8,8 +8,9 @@ from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.features import unit_rows
-from metarep_jax.metalearn.base import check_labels, class_members, cross_entropy, seen_classes_only
+from metarep_jax.metalearn.base import check_labels, class_members, seen_classes_only
 from metarep_jax.metalearn.features import encode_queries, encode_support
+from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 Distance = Literal["euclidean", "cosine"]
@@ -31,15 +32,21 @@ def prototypical(
       encoder: a module of ``metarep_jax.encoders``.
       way: classes of an episode.
       distance: "euclidean" (squared, as in the paper) or "cosine".
-      temperature: divides the negative distances; None: ``default_temperature``.
+      temperature: divides the negative distances; None: 1 for "euclidean", 0.1 for "cosine".
       test_norm: whose statistics batch norm uses for the queries at test.
 
     Returns:
       A ``MetaLearner`` whose ``task`` is the prototypes [way, dim] and what the norm modes need.
 
+    Raises:
+      ValueError: for an unknown distance, or a temperature that is not positive; by ``init`` for regression.
+
     References:
       Snell et al., Prototypical Networks for Few-shot Learning, eq. 1 and 2 (https://arxiv.org/abs/1703.05175).
     """
+    check_positive("Prototypical Networks", temperature=temperature)
+    check_one_of(Distance, "Prototypical Networks", distance=distance)
+    check_one_of(NormMode, "Prototypical Networks", test_norm=test_norm)
     scale = temperature or default_temperature(distance)
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
@@ -60,9 +67,9 @@ def prototypical(
         init=init,
         adapt=adapt,
         predict=predict,
-        loss=cross_entropy,
         train_context=Context(train=True, norm="transductive"),
         test_context=Context(norm=test_norm),
+        shares_encoder=True,
     )
 
 

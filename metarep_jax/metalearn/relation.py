@@ -8,8 +8,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from metarep_jax.encoders import split_variables
-from metarep_jax.metalearn.base import check_labels, class_members, cross_entropy, masked_mean, seen_classes_only
+from metarep_jax.losses import masked_mean
+from metarep_jax.metalearn.base import check_labels, class_members, cross_entropy, seen_classes_only
 from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
+from metarep_jax.metalearn.settings import check_at_least, check_one_of
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode, Outputs
 
 ScoreLoss = Literal["squared_error", "cross_entropy"]
@@ -45,14 +47,15 @@ def relation(
       class embeddings [way, dim]. ``outputs["score"]`` [q, way] is the sigmoid of ``outputs["logits"]``.
 
     Raises:
-      ValueError: for an unknown ``score_loss``; by ``init`` for regression.
+      ValueError: for an unknown ``score_loss``, or ``hidden`` below 1; by ``init`` for regression.
 
     References:
       Sung et al. 2018, https://arxiv.org/abs/1711.06025, eq. 1 and 2, sections 3.2 and 3.3.
     """
+    check_at_least(1, "Relation Networks", hidden=hidden)
+    check_one_of(ScoreLoss, "Relation Networks", score_loss=score_loss)
+    check_one_of(NormMode, "Relation Networks", test_norm=test_norm)
     losses = {"squared_error": squared_error_to_match, "cross_entropy": cross_entropy}
-    if score_loss not in losses:
-        raise ValueError(f"unknown score_loss {score_loss!r}; there are: {', '.join(losses)}")
     module = RelationModule(hidden)
 
     def init(key: Array, episode: Episode, encoder_params: Any = None) -> tuple[Any, Any]:
@@ -83,6 +86,7 @@ def relation(
         loss=losses[score_loss],
         train_context=Context(train=True, norm="transductive"),
         test_context=Context(norm=test_norm),
+        shares_encoder=True,
     )
 
 

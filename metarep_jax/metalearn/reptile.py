@@ -9,9 +9,11 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array
 
-from metarep_jax.metalearn.base import SUPPORT_LOSS, mean_over_tasks
-from metarep_jax.metalearn.descent import Descended, MakeOptimiser, descend, make_inner_optimiser, minibatches
-from metarep_jax.metalearn.network import Output, inner_steps_of, network
+from metarep_jax.metalearn.descent import Descended, InnerOptimiser, descend, make_inner_optimiser, minibatches
+from metarep_jax.metalearn.meta_gradient import mean_over_tasks
+from metarep_jax.metalearn.network import Output, check_inner_loop, inner_steps_of, network
+from metarep_jax.metalearn.settings import check_at_least, check_one_of, check_positive
+from metarep_jax.metalearn.tasks import SUPPORT_LOSS
 from metarep_jax.types import Context, Episode, Examples, Keys, MetaLearner, Metrics, NormMode
 
 Moments = Literal["persistent", "fresh"]
@@ -27,7 +29,7 @@ def reptile(
     inner_batch: int = 10,
     test_batch: int = 5,
     train_shot: int = 10,
-    inner_optimiser: str | MakeOptimiser = "adam_beta1_0",
+    inner_optimiser: InnerOptimiser = "adam_beta1_0",
     moments: Moments = "persistent",
     test_norm: NormMode = "one_query",
     output: Output = "logits",
@@ -46,9 +48,10 @@ def reptile(
       way: classes of an episode (for ``output="mean"``, target dimensions).
       inner_lr: rate of the inner optimiser.
       inner_steps, test_steps: minibatches in training and at test.
-      inner_batch, test_batch: rows of a minibatch in training and at test (``descent.minibatches``).
+      inner_batch, test_batch: rows of a minibatch of the support set in training and at test (``descent.minibatches``).
       train_shot: support examples a class of a training episode, which has no queries.
-      inner_optimiser: a name of ``descent.INNER_OPTIMISERS``, or a function from the rate to an optax optimiser.
+      inner_optimiser: what takes the steps: a name of ``descent.INNER_OPTIMISERS``, or, in code, a function from the
+        rate to an optax optimiser.
       moments: "persistent", the inner optimiser goes on from what it remembers of earlier tasks, also at test, as in
         the original, whose optimiser's variables outlive a task; or "fresh", it starts anew on every task, which is
         another algorithm: the first step of Adam is then the gradient's sign. The tasks of one step start from the
@@ -64,13 +67,16 @@ def reptile(
       state["moments"] holds the leaves of the inner optimiser's state. The head starts at zero.
 
     Raises:
-      ValueError: for an unknown inner optimiser or kind of moments, or a batch below 1.
+      ValueError: for an unknown inner optimiser or kind of moments, a rate that is not positive, a negative number of
+        steps, or a batch or shot below 1.
 
     References:
       Nichol et al. 2018, https://arxiv.org/abs/1803.02999, algorithm 2, sections 6.1 and A.
     """
-    if moments not in ("persistent", "fresh"):
-        raise ValueError(f"Reptile: unknown moments {moments!r}; there are: persistent, fresh")
+    check_one_of(Moments, "Reptile", moments=moments)
+    check_positive("Reptile", inner_lr=inner_lr)
+    check_at_least(1, "Reptile", inner_batch=inner_batch, test_batch=test_batch, train_shot=train_shot)
+    check_inner_loop("Reptile", inner_steps=inner_steps, test_steps=test_steps, test_norm=test_norm)
     net = network(encoder, way, output, what="Reptile")
     optimiser = make_inner_optimiser(inner_optimiser, inner_lr)
     train_context = Context(train=True)

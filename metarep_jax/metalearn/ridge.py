@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.metalearn.linear_head import linear_head
 from metarep_jax.metalearn.network import Output
+from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import MetaLearner, NormMode
 
 
@@ -39,7 +40,12 @@ def ridge(
 
     References:
       Bertinetto et al. 2019, https://arxiv.org/abs/1805.08136, section 3.2 (R2-D2).
+
+    Raises:
+      ValueError: for an ``l2`` or a ``scale`` that is not positive.
     """
+    check_positive("ridge regression (R2-D2)", l2=l2, scale=scale)
+    check_one_of(Output, "ridge regression (R2-D2)", output=output)
     if scale is None:
         scale = {"logits": 10.0, "mean": 1.0}[output]
     return linear_head(

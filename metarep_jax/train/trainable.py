@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from metarep_jax.metalearn.base import check_masks, meta_gradient
+from metarep_jax.metalearn.base import check_masks
+from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.types import EpisodeSpec, Keys, MetaLearner, Metrics, Objective, Trainable
 
 
@@ -35,6 +36,9 @@ def meta_learning(
       spec: what the feed's episodes are sampled by; checked against the batch before anything compiles.
       encoder_params: an earlier stage's encoder, to start from.
       chunk: tasks taken at once; None chooses for the backend.
+
+    Raises:
+      ValueError: for a baseline, which cannot be meta-trained.
     """
     if learner.meta_grad is None:
         gradient = meta_gradient(learner, chunk)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.metalearn.base import meta_gradient
+from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.types import Episode, Examples, Keys
 
 WAY = 3

@@ -19,9 +19,9 @@ from checks import (
 
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.metalearn.base import meta_gradient
 from metarep_jax.metalearn.imaml import imaml
 from metarep_jax.metalearn.maml import maml
+from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.types import Context, Keys
 
 PROXIMAL, GIVEN = 0.5, regression()

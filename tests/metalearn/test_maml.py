@@ -9,8 +9,8 @@ from checks import WAY, adapted, check_padding, classification, compiled, one, o
 from metarep_jax.encoders.conv4 import Conv4
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.metalearn.base import meta_gradient
 from metarep_jax.metalearn.maml import maml
+from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.types import Context, EpisodeSpec, Examples, Keys, episode_of
 
 ENCODER = MLP(widths=(6, 5))

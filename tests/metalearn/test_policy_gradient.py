@@ -11,7 +11,7 @@ from metarep_jax.data.environments import Environment, Trajectories, environment
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate.returns import returns_by_updates
-from metarep_jax.metalearn.base import meta_gradient
+from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.metalearn.policies import Gaussian, GaussianHead
 from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.metalearn.reinforce import credit, linear_baseline, policy_loss, returns_to_go

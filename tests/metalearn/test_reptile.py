@@ -180,4 +180,4 @@ def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="unknown moments 'kept'; there are: persistent, fresh"):
         inspect.unwrap(reptile)(ENCODER, way=WAY, moments="kept")  # as outside of tests, where types are not checked
     with pytest.raises(ValueError, match="unknown inner optimiser 'adm'"):
-        learner(inner_optimiser="adm")
+        inspect.unwrap(reptile)(ENCODER, way=WAY, inner_optimiser="adm")

@@ -11,7 +11,7 @@ import pytest
 
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn import LearnerConfig, make_learner
-from metarep_jax.metalearn.base import meta_gradient
+from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.model import Model, ModelSpec, save_model
 from metarep_jax.report.readme import read_results, redrawn
 from metarep_jax.report.results import make_result, write_result
