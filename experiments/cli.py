@@ -1,275 +1,221 @@
-"""From the command line to a config: dataclasses are flags, and a choice's flags are its factory's own keywords.
+"""What every experiment shares: its common flags, and the way from a config to a report."""
 
-The command line is read twice: first the choices (``--meta.learner maml``), then the flags that the chosen factories
-have (``--meta.learner.inner-lr 0.1``), with their defaults and descriptions in ``--help``.
-"""
-
+import contextlib
 import dataclasses
-import itertools
+import logging
+import os
 import sys
-import typing
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, TypeVar
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-import tyro
-from rich import get_console
-from rich.markup import escape
+import cattrs
+from rich.logging import RichHandler
 
-from metarep_jax.choices import REQUIRED, Choice, Keyword, WeightedChoices, is_callable_type, no_setting, parts_of
+from experiments.flags import console, parse, parse_preset, print_error
+from metarep_jax.data import DataConfig, Splits, load_splits
+from metarep_jax.data.tokenizer import keep_tokenizer
+from metarep_jax.model import Model, load
+from metarep_jax.report import markdown, results, tables
+from metarep_jax.stages.compute import Compute, data_name
+from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
-Config = TypeVar("Config")
-console = get_console()  # the one that progress bars and log lines write to
+
+@dataclasses.dataclass(frozen=True)
+class CommonConfig:
+    """Flags that every experiment has."""
+
+    data: DataConfig = DataConfig()
+    """Which data, and its protocol."""
+    run_folder: Path | None = None
+    """Where the run writes; default: runs/NAME-DATA. The same command resumes what was interrupted."""
+    seed: int = 0
+    """All randomness of the run follows from it."""
+    devices: int | None = None
+    """Devices to use; default: all that divide a batch (on a CPU, one a core)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the computation; auto: bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
+    coordinator: str | None = None
+    """Several hosts: HOST:PORT of the first process, or auto (TPU pods, Slurm). Every process gets the same command and
+    sees the same disk; the first one writes."""
+    processes: int | None = None
+    """Several hosts: processes in all."""
+    process_index: int | None = None
+    """Several hosts: which one this is, 0 to processes-1."""
+
+    def __post_init__(self):
+        if self.coordinator is None and (self.processes, self.process_index) != (None, None):
+            raise ValueError("--processes and --process-index must go with a --coordinator, such as HOST:PORT or auto")
+        if self.seed < 0:
+            raise ValueError(f"--seed must not be negative, got {self.seed}")
+        if self.devices is not None and self.devices < 1:
+            raise ValueError(f"--devices must be at least 1, got {self.devices}")
+
+    @property
+    def default_folder(self) -> str:
+        """What the default run folder is called beside the experiment's name."""
+        return self.data.name.replace("/", "_").replace(":", "_")
 
 
-def parse(
-    config: type[Config], description: str | None, default: Config | None = None, args: Sequence[str] | None = None
-) -> Config:
-    """The config from the command line (or ``args``); a value that a config refuses ends with its message.
+class Report(NamedTuple):
+    """What an experiment has to say: rows of cells, figures, and sentences under the table."""
 
-    A config class may have ``shorthands``, a dict from a flag to the one that it stands for: {"learner":
-    "meta.learner"}.
+    cells: results.Cells
+    figures: Sequence[Path] = ()
+    notes: Sequence[str] = ()
+
+
+Work = Callable[[Any, Splits, Compute], Report]  # (config, data, where and how)
+
+
+def run_experiment(name: str, work: Work, config: Any) -> None:
+    """Sets up devices, data and run folder, runs ``work`` and writes its report.
+
+    Ends with an error's message and a non-zero status where there is one that a user can act on.
     """
-    words = list(sys.argv[1:] if args is None else args)
-    try:
-        start: Any = config() if default is None else default
-        words = _long_forms(words, getattr(config, "shorthands", {}))
-        words = _switches(words)
-        names = {f"{path}.name": path for path, _ in choices_in(start)}
-        words = _long_forms(words, names)
-        chosen: Chosen = {}
-        for path, choice in choices_in(start):
-            named = _members_named if isinstance(choice, WeightedChoices) else _named
-            chosen |= named(words, path, choice)
-        for path, (kind, name, _) in chosen.items():
-            _refuse_unknown(words, path, kind, name)
-        flags: Any = _flags_of(start, chosen, getattr(config, "shorthands", {}))
-        return _config_of(tyro.cli(type(flags), description=description, args=words, default=flags), start, chosen)
-    except ValueError as error:
-        print_error(error)
-        raise SystemExit(2) from error
-
-
-def parse_preset(
-    presets: dict[str, tuple[str, Config]], description: str | None, args: Sequence[str] | None = None
-) -> Config:
-    """The config of the preset that the first argument names, with the flags that follow."""
-    words = list(sys.argv[1:] if args is None else args)
-    listed = "\n".join(f"    {name}: {says}" for name, (says, _) in presets.items())
-    if not words or words[0] not in presets:
-        asked = not words or words[0] in ("-h", "--help")
-        console.print(f"{description}\nPresets, the first argument; PRESET --help lists its flags:\n\n{listed}")
-        if words and not asked:
-            print_error(ValueError(f"unknown preset {words[0]!r}; there are: {', '.join(presets)}"))
-        raise SystemExit(0 if words and asked else 2)
-    return parse(type(presets[words[0]][1]), description, presets[words[0]][1], words[1:])
-
-
-def print_error(error: BaseException) -> None:
-    """Prints an error's message."""
-    console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-
-
-def choices_in(config: Any, path: str = "") -> Iterator[tuple[str, Choice | WeightedChoices]]:
-    """The choices of a config, with the paths of their flags, such as ``meta.learner``."""
-    for field in dataclasses.fields(config):
-        value, place = getattr(config, field.name), _join(path, field.name)
-        if isinstance(value, Choice | WeightedChoices):
-            yield place, value
-        elif dataclasses.is_dataclass(value):
-            yield from choices_in(value, place)
-
-
-Chosen = dict[str, tuple[type[Choice], str, dict[str, Any]]]  # by path: the kind, the name, and values beside defaults
-
-
-def _named(words: Sequence[str], path: str, choice: Choice) -> Chosen:
-    """Which factory a choice's flag names, or else the config's own with its values."""
-    name = (_values(words, path) or [choice.name])[0]
-    type(choice).factory_of(name)
-    return {path: (type(choice), name, dict(choice.keywords) if name == choice.name else {})}
-
-
-def _members_named(words: Sequence[str], path: str, choices: WeightedChoices) -> Chosen:
-    """The same for each of several, whose flags lie below their own names: ``--loss.soft-targets.temperature``."""
-    before = {choice.name: (choice, weight) for choice, weight in choices.members}
-    named = {}
-    for name in _values(words, path) or before:
-        choices.kind.factory_of(name)
-        choice, weight = before.get(name, (None, 1.0))
-        values = {"weight": weight, **(dict(choice.keywords) if choice else {})}
-        named[f"{path}.{_member(name)}"] = (choices.kind, name, values)
-    return named
-
-
-def _values(words: Sequence[str], path: str) -> list[str]:
-    """The words after the flag of a path, up to the next flag."""
-    values: list[str] = []
-    for i, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag == f"--{path}":
-            values = [value] if equals else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
-    return values
-
-
-def _member(name: str) -> str:
-    """How a member is called in flags: by its name, or the last part of its dotted path."""
-    return name.rpartition(":")[2]
-
-
-def _refuse_unknown(words: Sequence[str], path: str, kind: type[Choice], name: str) -> None:
-    """Raises ValueError for a flag below a choice that its factory has no keyword for; lists those that it has."""
-    there, prefix = _keywords(kind, name, path), f"--{_dashes(path)}."
-    known = {"name", *map(_dashes, there)} | {f"no-{_dashes(key)}" for key, of in there.items() if of.type is bool}
-    for word in words:
-        flag = _dashes(word.partition("=")[0])
-        if flag.startswith(prefix) and flag.removeprefix(prefix) not in known:
-            keyword = flag.removeprefix(prefix)
-            raise ValueError(no_setting(kind.what, name, keyword, tuple(there), lambda key: prefix + _dashes(key)))
-
-
-def _keywords(kind: type[Choice], name: str, path: str) -> dict[str, Keyword]:
-    """The keywords of a choice, and the weight of one of several."""
-    weight = Keyword("weight", float, 1.0, f"Weight of this {kind.what}.")
-    several = path.rpartition(".")[2] == _member(name) and "." in path and kind.weighted
-    return ({"weight": weight} if several else {}) | kind.settings_of(name)
-
-
-def _flags_of(config: Any, chosen: Chosen, shorthands: dict[str, str], path: str = "") -> Any:
-    """The config as flags: a subclass instance in whose place choices stand as dataclasses of their keywords."""
-    kind = type(config)
-    fields = []
-    for field in dataclasses.fields(config):
-        value, place = getattr(config, field.name), _join(path, field.name)
-        if isinstance(value, Choice):
-            shorts = tuple(f"--{short}" for short, of in shorthands.items() if of == place)
-            flags = _choice_flags(*chosen[place], place, shorts)
-            fields.append((field.name, type(flags), dataclasses.field(default=flags)))
-        elif isinstance(value, WeightedChoices):
-            flags = _members_flags(value, chosen, place)
-            fields.append((field.name, type(flags), dataclasses.field(default=flags)))
-        elif dataclasses.is_dataclass(value):
-            flags = _flags_of(value, chosen, shorthands, place)
-            fields.append((field.name, type(flags), dataclasses.field(default=flags)))
-        else:
-            fields.append((field.name, field.type, dataclasses.field(default=value)))
-    changed = [each for each in fields if each[2].default is not getattr(config, each[0])]
-    unchecked = {"__post_init__": lambda self: None, "__doc__": kind.__doc__, "__module__": kind.__module__}
-    made = dataclasses.make_dataclass(kind.__name__, changed, bases=(kind,), frozen=True, namespace=unchecked)
-    return made(**{name: field.default for name, _, field in fields})
-
-
-def _choice_flags(
-    kind: type[Choice], name: str, values: dict[str, Any], path: str, shorts: tuple[str, ...] = ()
-) -> Any:
-    """A dataclass of the name, where it is one, and the keywords of a choice."""
-    help_of_name = f"Which {kind.what}: {_known(kind)}. The flags below are those of {name}."
-    fields: list[Any] = []
-    defaults: dict[str, Any] = {}
-    if not kind.weighted:
-        named = Annotated[str, tyro.conf.arg(name="", help=help_of_name, aliases=shorts)]
-        fields.append(("name", named, dataclasses.field()))
-        defaults["name"] = name
-    for keyword in _keywords(kind, name, path).values():
-        hint = Annotated[flag_type(keyword), tyro.conf.arg(help=keyword.help or None)]
-        default = values.get(keyword.name, keyword.default)
-        fields.append((keyword.name, hint, dataclasses.field()))
-        defaults[keyword.name] = tyro.MISSING if default is REQUIRED else default
-    made = dataclasses.make_dataclass(f"{kind.__name__}Flags", fields, frozen=True)
-    return made(**defaults)
-
-
-def _members_flags(choices: WeightedChoices, chosen: Chosen, path: str) -> Any:
-    """A dataclass of the names of several choices, and of each one's flags."""
-    kind = choices.kind
-    members = {place: each for place, each in chosen.items() if place.rpartition(".")[0] == path}
-    help_of_names = f"Which {kind.what}s are summed, one or several: {_known(kind)}."
-    named = Annotated[tuple[str, ...], tyro.conf.arg(name="", help=help_of_names)]
-    fields: list[Any] = [("members", named, dataclasses.field())]
-    defaults: dict[str, Any] = {"members": tuple(name for _, name, _ in members.values())}
-    for place, each in members.items():
-        member = place.rpartition(".")[2]
-        flags = _choice_flags(*each, place)
-        fields.append((member, type(flags), dataclasses.field()))
-        defaults[member] = flags
-    made = dataclasses.make_dataclass(f"{type(choices).__name__}Flags", fields, frozen=True)
-    return made(**defaults)
-
-
-def _known(kind: type[Choice]) -> str:
-    return ", ".join(sorted(kind.known)) + f", or your own as my_module:my_{kind.what.replace(' ', '_')}"
-
-
-def flag_type(keyword: Keyword) -> Any:
-    """What a flag of the keyword takes: its annotation without functions, or else the type of its default."""
-    plain = [part for part in parts_of(keyword.type) if not is_callable_type(part)]
-    if not plain or Any in plain:
-        default = keyword.default
-        return str | None if default is None else str if default is REQUIRED else type(default)
-    return typing.Union[tuple(plain)]  # noqa: UP007 (of a tuple)
-
-
-def _config_of(flags: Any, start: Any, chosen: Chosen, path: str = "") -> Any:
-    """The inverse of ``_flags_of``: the config with its choices, checked by its classes."""
-    values = {}
-    for field in dataclasses.fields(start):
-        value, before, place = getattr(flags, field.name), getattr(start, field.name), _join(path, field.name)
-        if isinstance(before, Choice):
-            kind, name, _ = chosen[place]
-            keywords = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-            values[field.name] = kind(keywords.pop("name") or name, **keywords)
-        elif isinstance(before, WeightedChoices):
-            members = [(at, each) for at, each in chosen.items() if at.rpartition(".")[0] == place]
-            values[field.name] = type(before)(
-                tuple(_weighted(kind, name, getattr(value, at.rpartition(".")[2])) for at, (kind, name, _) in members)
+    started = time.perf_counter()
+    with errors_as_messages():
+        use_cpu_devices(config.devices)
+        if config.coordinator is not None:
+            address = None if config.coordinator == "auto" else config.coordinator
+            start_processes(address, config.processes, config.process_index)
+            console.quiet = not on_main_process()
+        splits = read_data(config.data)
+        folder = (config.run_folder or Path("runs") / f"{name}-{config.default_folder}").expanduser()
+        sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
+        console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
+        inputs = {"data": {"name": data_name(splits), "digest": splits.digest}}
+        with open_run(folder, training_settings(config), inputs=inputs, hold=on_main_process()):
+            if splits.tokenizer is not None and on_main_process():
+                keep_tokenizer(folder, splits.tokenizer)
+            compute = Compute(folder, config.seed, config.devices, config.precision)
+            report = work(config, splits, compute)
+            write_report(
+                folder,
+                report,
+                name=name,
+                command=command_line(f"experiments.{name}"),
+                config=settings_of(config),
+                protocol=f"{splits.protocol.name}: {splits.protocol.description}",
+                seeds=[config.seed],
+                wall_clock_s=time.perf_counter() - started,
             )
-        elif dataclasses.is_dataclass(before):
-            values[field.name] = _config_of(value, before, chosen, place)
-        else:
-            values[field.name] = value
-    return type(start)(**values)
 
 
-def _weighted(kind: type[Choice], name: str, flags: Any) -> tuple[Choice, float]:
-    keywords = {each.name: getattr(flags, each.name) for each in dataclasses.fields(flags)}
-    weight = keywords.pop("weight")
-    return kind(name, **keywords), weight
+@contextlib.contextmanager
+def errors_as_messages() -> Iterator[None]:
+    """Log lines on the console; an error that a user can act on ends the program with its message and status 1."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        datefmt="[%X]",
+        handlers=[RichHandler(console=console, show_path=False)],
+    )
+    for chatty in ("absl", "jax", "orbax", "grain", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        yield
+    except (ValueError, OSError, TrainingDiverged) as error:
+        print_error(error)
+        raise SystemExit(1) from error
 
 
-def _long_forms(words: Sequence[str], shorthands: dict[str, str]) -> list[str]:
-    """The words with every shorthand, and every flag below one, spelled out."""
-    spelled = []
-    for word in words:
-        flag, equals, value = word.partition("=")
-        for short, long in shorthands.items():
-            if flag == f"--{short}" or flag.startswith(f"--{short}."):
-                flag = f"--{long}{flag.removeprefix(f'--{short}')}"
-                break
-        spelled.append(f"{flag}{equals}{value}")
-    return spelled
+def with_data_dir(data: DataConfig) -> DataConfig:
+    """The config with $METAREP_DATA for a folder where it names none."""
+    if data.data_dir is None and os.environ.get("METAREP_DATA"):
+        return dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
+    return data
 
 
-def _switches(words: Sequence[str]) -> list[str]:
-    """``--flag True`` and ``--flag=false`` as ``--flag`` and ``--no-flag``, which booleans are on a command line."""
-    out: list[str] = []
-    skip = False
-    for word, after in zip(words, [*words[1:], ""], strict=False):
-        if skip:
-            skip = False
-            continue
-        flag, equals, value = word.partition("=")
-        said = value if equals else after
-        if flag.startswith("--") and said.lower() in ("true", "false"):
-            head, dot, last = flag.removeprefix("--").rpartition(".")
-            out.append(flag if said.lower() == "true" else f"--{head}{dot}no-{last}")
-            skip = not equals
-        else:
-            out.append(word)
-    return out
+def read_data(data: DataConfig) -> Splits:
+    """The data of a config, from $METAREP_DATA where it names no folder."""
+    data = with_data_dir(data)
+    with console.status(f"reading {data.name}") as status:
+        return load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def load_model(folder: Path, splits: Splits) -> Model:
+    """The model of a finished run, for these data.
+
+    Raises:
+      ValueError: when it takes token ids of another tokenizer, or recordings at another rate.
+    """
+    model = load(folder.expanduser())
+    check_model(model, folder, splits)
+    return model
 
 
-def _dashes(name: str) -> str:
-    return name.replace("_", "-")
+def check_model(model: Model, folder: Path, splits: Splits) -> None:
+    """Raises ValueError for a model, of ``folder``, that does not take the data: see ``load_model``."""
+    own = "" if splits.tokenizer is None else splits.tokenizer.digest
+    rate = model.spec.encoder.get("rate")
+    if rate is not None and splits.train.inputs.ndim == 2 and not own and rate != splits.config.audio.rate:
+        raise ValueError(
+            f"the model in {folder} takes recordings at {rate} Hz, the data are read at {splits.config.audio.rate} Hz; "
+            f"give --data.audio.rate {rate}"
+        )
+    if model.spec.tokenizer != own:
+        raise ValueError(
+            f"the model in {folder} takes {_token_ids(model.spec.tokenizer)}, the data are {_token_ids(own)}; give "
+            f"--data.text.tokenizer-from {folder}, if they are text"
+        )
+
+
+def _token_ids(tokenizer: str) -> str:
+    return f"token ids of the tokenizer {tokenizer}" if tokenizer else "no token ids"
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """The config as plain values, without where data lie and where the run is computed and written."""
+    settings = cattrs.unstructure(config)
+    for where in ("run_folder", "coordinator", "processes", "process_index"):
+        settings.pop(where, None)
+    data = settings.get("data", {})
+    for place in ("data_dir", "cache_dir"):
+        data.pop(place, None)
+    data.get("text", {}).pop("tokenizer_from", None)
+    return settings
+
+
+def training_settings(config: Any) -> dict[str, Any]:
+    """Those settings that a trained model depends on: a finished run may be judged again on other test episodes."""
+    settings = settings_of(config)
+    settings.pop("evaluate", None)
+    return settings
+
+
+def command_line(name: str) -> str:
+    """The command that was typed, without paths of this machine."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python -m", name, *words])
+
+
+def write_report(folder: Path, report: Report, **result: Any) -> None:
+    """Writes result.json and report.md, and prints the table; ``result`` goes to ``results.make_result``."""
+    if not on_main_process():
+        return
+    made = results.make_result(cells=report.cells, **result)
+    results.write_result(folder / "result.json", made)
+    markdown.write_report(folder, made, list(report.figures), list(report.notes))
+    console.print(tables.terminal_table(made))
+    for note in report.notes:
+        console.print(f"• {note}", highlight=False)
+    console.print(f"report: {folder / 'report.md'}")
+
+
+__all__ = [
+    "CommonConfig",
+    "Report",
+    "command_line",
+    "console",
+    "errors_as_messages",
+    "load_model",
+    "parse",
+    "parse_preset",
+    "print_error",
+    "read_data",
+    "run_experiment",
+    "settings_of",
+    "write_report",
+]

@@ -15,7 +15,7 @@ import cattrs
 import jax
 from rich.logging import RichHandler
 
-from experiments.cli import console, print_error
+from experiments.flags import console, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.encoders import EncoderConfig, input_kind

@@ -10,13 +10,13 @@ frequent each token is and says the most frequent one. Columns: the share of hid
 loss in nats.
 """
 
-from experiments.cli import parse
-from experiments.common import run_experiment
-from experiments.pretrain import PretrainConfig, PretrainSettings, work
+from experiments.cli import parse, run_experiment
+from experiments.pretrain import PretrainConfig, work
 from metarep_jax.data import DataConfig
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.stages import PretrainSettings
 from metarep_jax.train import FitConfig, OptimiserConfig
 
 VOCABULARY = 4096

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.cli import console, parse
+from experiments.flags import console, parse
 from experiments.common import command_line, conclude, errors_told, settings_of
 from metarep_jax.data.environments import Trajectories, environment_feed, task_of
 from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation

@@ -2,183 +2,55 @@
 
     python -m experiments.pretrain                                  # glyphs, a few minutes on a laptop
     python -m experiments.pretrain --data.name omniglot --data.data-dir DIR
-    python -m experiments.pretrain --pretrain.objective.name my_module:my_objective
-    python -m experiments.pretrain --data.name folder --data.data-dir DIR --data.image-size 32 --encoder.name resnet18
-    python -m experiments.pretrain --data.name docstrings --encoder.name transformer --pretrain.objective.name masked_lm
-    python -m experiments.pretrain --data.name synthetic-speech --encoder.name waveform --pretrain.objective.name cpc
+    python -m experiments.pretrain --objective byol --pretrain.objective.momentum 0.95
+    python -m experiments.pretrain --objective my_module:my_objective --encoder my_module:my_encoder
+    python -m experiments.pretrain --data.name folder --data.data-dir DIR --data.image-size 32 --encoder resnet18
+    python -m experiments.pretrain --data.name docstrings --encoder transformer --objective masked_lm
+    python -m experiments.pretrain --data.name synthetic-speech --encoder waveform --objective cpc
 
 Writes config, metrics, checkpoints, figures, report.md, result.json and the model; the same command resumes.
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-
-from experiments.checkpoints import announce
-from experiments.cli import parse
-from experiments.common import CommonConfig, Run, finish, run_experiment, stage, training_settings
-from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, joined
-from experiments.features import features_model, features_spec, untrained_model
-from experiments.figures import curves_figure, embedding_figure, views_figure
-from experiments.held_out import held_out_cells
-from experiments.objectives import Trained, judge_objective, keep_objective, objective_figures
-from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_classmates, with_partners
-from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
-from metarep_jax.model import Model
-from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
-from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed, Objective, Partnered, Pool
-
-
-@dataclasses.dataclass(frozen=True)
-class PretrainSettings:
-    """An objective and its training."""
-
-    objective: ObjectiveConfig = ObjectiveConfig()
-    neighbours: int = 0
-    """Mutual nearest neighbours, of this many, serve as partners too; 0: only views of the same image. For objectives
-    of two views but supcon, whose partners have the label of the image."""
-    neighbours_after: int = 0
-    """Step from which neighbours serve; they are searched anew every train.refresh_every steps."""
-    augment: str = "glyph"
-    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, handwriting-strokes, nudge,
-    shift, simclr, crop-flip, local-crop)."""
-    rotations: bool = False
-    """Whether quarter turns of an image are images of their own."""
-    whiten: float = 0.25
-    """Power of the whitening of the finished features, fitted on training images: 0.25 halves, 0 only centres."""
-    epochs: int | None = None
-    """Passes over the training images; overrides train.steps."""
-    optimiser: OptimiserConfig = OptimiserConfig(
-        name="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=100
-    )
-    train: FitConfig = FitConfig(steps=2000, batch_size=256)
-
-    def __post_init__(self):
-        for field in ("neighbours", "neighbours_after"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"pretrain.{field} must not be negative, got {getattr(self, field)}")
+from experiments.cli import CommonConfig, Report, parse, run_experiment
+from metarep_jax.data import Splits
+from metarep_jax.encoders import EncoderConfig
+from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, pretrain
+from metarep_jax.stages.evaluate import few_shot_rows, joined
+from metarep_jax.stages.features import untrained_model
+from metarep_jax.stages.figures import curves_figure, embedding_figure, views_figure
+from metarep_jax.stages.judge import judge_trained
+from metarep_jax.stages.pretrain import has_images
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig(CommonConfig):
     """Flags of experiments.pretrain."""
 
-    shorthands: ClassVar[dict[str, str]] = {"objective": "pretrain.objective"}
-
+    encoder: EncoderConfig = EncoderConfig()
+    """Which encoder, and its shape."""
     pretrain: PretrainSettings = PretrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
-
-def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
-    """The pretrained features; taken from ``folder`` when an earlier run finished them there."""
-    return stage(folder, "pretrain", lambda: pretrained_model(run, settings, folder), settings.train)
+    shorthands: ClassVar[dict[str, str]] = {"objective": "pretrain.objective"}
 
 
-def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Model:
-    """Trains stage 1, keeps its objective and judges it, and gives its features."""
-    trained = train_objective(run, settings, folder)
-    keep_objective(folder, trained)
-    judge_objective(run, folder, run.config.encoder, trained)
-    return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
-
-
-def train_objective(
-    run: Run, settings: PretrainSettings, folder: Path, make: Callable[..., Objective] | None = None
-) -> Trained:
-    """The objective after training, with its heads; goes on, or ends at once, where ``folder`` has checkpoints.
-
-    ``make``: gives the objective, in place of ``settings.objective``; takes what ``make_objective`` does after the
-    config.
-    """
-    config = run.config
-    check_inputs(config.encoder, run.splits.train.inputs, run.vocabulary)
-    feed, rows = training_feed(run, settings)
-    train = with_epochs(settings.train, settings.epochs, rows)
-
-    encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
-    augment = make_augment(settings.augment) if run.has_images else None
-    if make is None:
-        searched = {"neighbours": settings.neighbours, "neighbours_after": settings.neighbours_after}
-        make, name = partial(make_objective, settings.objective, **searched), settings.objective.name
-    else:
-        name = make.__name__
-    objective = make(encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
-    announce(folder, features_spec(run, config.encoder), settings.whiten)
-
-    def validate(params: Any, state: Any, step: int) -> dict[str, float]:
-        del step
-        model = features_model(run, encoder_variables(params, state), settings.whiten)
-        spec = EvaluateSettings(ways=(5,), shots=(1,), episodes=200).specs(run.splits.protocol, run.splits.val)
-        found = evaluate_model(run, model, run.splits.val, spec, episodes=200)
-        return {f"val_{column}": value.mean for column, value in found.items()}
-
-    fitted = fit(
-        pretraining(objective),
-        feed,
-        optimiser=settings.optimiser,
-        config=train,
-        seed=config.seed,
-        folder=folder,
-        validate=validate if enough_to_validate(run.splits.val) else None,
-        warn=collapse_warning,
-        description=f"pretrain ({name})",
-        settings=training_settings(config),
-        devices=run.devices_of(train),
-    )
-    return Trained(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
-
-
-def enough_to_validate(pool: Pool) -> bool:
-    """Whether 5-way 1-shot episodes can be drawn from a pool: 5 classes, and a query of each."""
-    return pool.count.shape[0] >= 5 and int(np.asarray(pool.count).min()) > 1
-
-
-def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
-    """Batches of the training images, from the pool on the device or streamed from the disk, and images an epoch."""
-    pool, size, neighbours = run.splits.train, settings.train.batch_size, settings.neighbours
-    if run.splits.config.stream:
-        if neighbours or settings.rotations:
-            raise ValueError(
-                "neighbours and rotations need the images on the device; leave out --data.stream, or these"
-            )
-        reader = stream_reader(run.splits, size, seed=run.config.seed)
-        return Feed(size, None, reader=reader), reader.rows
-    if run.splits.tokenizer is not None:
-        return text_feed(pool, size), pool.label.shape[0]
-    partnered: Pool | Partnered = pool
-    if neighbours:
-        partnered = with_partners(pool, neighbours)
-    elif settings.objective.name == "supcon":
-        partnered = with_classmates(pool)
-    return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
-
-
-def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:
-    """``train`` for ``epochs`` passes over ``rows`` rows, or as it is."""
-    if epochs is None:
-        return train
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
-    return dataclasses.replace(train, steps=max(epochs * rows // train.batch_size, 1))
-
-
-def work(run: Run) -> None:
-    settings = run.config.pretrain
-    model = pretrain_stage(run, settings, run.folder)
-    rows = {"untrained": untrained_model(run, settings.whiten), "pretrained": model}
-    cells = joined(cells_of(run, rows, run.config.evaluate), held_out_cells(run.folder))
-    paths = [
-        *([views_figure(run, settings.augment)] if run.has_images else []),
-        curves_figure(run, {"pretrain": run.folder}),
-        *([embedding_figure(run, model)] if run.has_classes else []),
-        *objective_figures(run),
+def work(config: PretrainConfig, splits: Splits, compute: Compute) -> Report:
+    """Trains, and judges the features and the objective by itself."""
+    folder, settings = compute.folder, config.pretrain
+    model = pretrain(settings, splits, compute, encoder=config.encoder)
+    rows = {"untrained": untrained_model(model.spec.encoder, splits, compute, settings.whiten), "pretrained": model}
+    judged = judge_trained(folder, model.spec.encoder, splits, compute)
+    several = splits.test.count.shape[0] > 1
+    figures = [
+        *([views_figure(folder, splits, compute, settings.augment)] if has_images(splits) else []),
+        curves_figure(folder, {"pretrain": folder}),
+        *([embedding_figure(folder, splits, model)] if several else []),
+        *judged.figures,
     ]
-    finish(run, cells, figure_paths=paths)
+    return Report(joined(few_shot_rows(rows, splits, config.evaluate, compute), judged.cells), figures)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal
 import cattrs
 import jax
 
-from experiments.cli import console
+from experiments.flags import console
 from experiments.common import Run, command_line
 from experiments.evaluate import evaluate_model
 from experiments.metatrain import metatrain_stage

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import cattrs
 
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import Run
 from experiments.evaluate import EvaluateSettings, evaluate_model
 from experiments.features import features_model, untrained_model

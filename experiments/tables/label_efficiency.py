@@ -18,7 +18,7 @@ import cattrs
 import jax
 import numpy as np
 
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import Run
 from experiments.evaluate import evaluate_model
 from experiments.features import features_model, untrained_model

@@ -14,7 +14,7 @@ adds them to experiments/results/cells, and draws the table and the README anew.
 
 import dataclasses
 
-from experiments.cli import console, parse
+from experiments.flags import console, parse
 from experiments.common import command_line, errors_told
 from experiments.readme import main as draw_readme
 from experiments.tables.command import TableConfig, check_names, merge, plan_table, show

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import console
+from experiments.flags import console
 from experiments.common import command_line, errors_told
 from experiments.readme import main as draw_readme
 from experiments.tables import wall_clock

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.cli import console, parse
+from experiments.flags import console, parse
 from experiments.common import command_line, errors_told
 from experiments.tables import published, wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name, merged

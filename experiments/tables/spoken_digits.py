@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import with_data_dir
 from experiments.features import untrained_model
 from experiments.pretrain import PretrainSettings, pretrain_stage

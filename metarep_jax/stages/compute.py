@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import cattrs
 import jax
+import numpy as np
 from jaxtyping import Array, Key
 
-from metarep_jax.choices import Choice, dotted_paths
-from metarep_jax.model import Model, load, save_model
+from metarep_jax.choices import dotted_paths
+from metarep_jax.data import Splits
+from metarep_jax.model import Model, is_whole, load, save_model
 from metarep_jax.train import (
     FitConfig,
     broadcast_from_main,
@@ -23,6 +25,7 @@ from metarep_jax.train import (
     on_main_process,
     open_run,
 )
+from metarep_jax.train.storage.packing import digest_of
 
 log = logging.getLogger(__name__)
 
@@ -75,38 +78,56 @@ PARTITIONS, HELD_OUT, RECONSTRUCTIONS, SAMPLES = range(10, 14)
 
 
 def finished_or_trained(
-    compute: Compute, what: str, identity: Mapping[str, Any], train: Callable[[], Model], **inputs: Mapping[str, str]
+    compute: Compute,
+    what: str,
+    identity: Mapping[str, Any],
+    splits: Splits,
+    train: Callable[[], Model],
+    *,
+    start: Model | None = None,
+    teacher: Model | None = None,
 ) -> Model:
     """The model that an earlier call finished in the stage's folder, or a newly trained one, which is saved there.
 
     Args:
       compute: with the folder, which is held for this process.
       what: names the stage in messages.
-      identity: the settings that the model depends on; a folder of others is refused.
+      identity: the settings that the model depends on.
+      splits: the data that it is trained on.
       train: trains the model, or goes on with it from its checkpoints.
-      inputs: ``{"name", "digest"}`` of the data, the starting model and the teacher; a folder of others is refused.
+      start, teacher: the models that it depends on.
 
     Raises:
-      ValueError: for a folder of other settings or inputs; names what differs. Nothing on disk is changed.
+      ValueError: for a folder of other settings, data or models; names what differs. Nothing on disk is changed.
     """
-    with open_run(compute.folder, dict(identity), hold=on_main_process()):
-        if broadcast_from_main((compute.folder / "model" / "spec.json").is_file()):
+    models = {"start": start, "teacher": teacher}
+    inputs = {"data": {"name": data_name(splits), "digest": splits.digest}}
+    inputs |= {name: model_identity(model) for name, model in models.items() if model is not None}
+    with open_run(compute.folder, dict(identity), inputs=inputs, hold=on_main_process(), name="stage") as run:
+        if not run.changed_steps and broadcast_from_main(is_whole(compute.folder)):
             log.info("%s: the model is in %s already", what, compute.folder)
-            return load(compute.folder)
+            modules = {path.partition(":")[0] for path in dotted_paths(dict(identity))}
+            return load(compute.folder, allow=sorted(modules))
         model = train()
         if on_main_process():
             save_model(compute.folder, model)
         return model
 
 
-def identity_of(compute: Compute, protocol: str, **settings: Any) -> dict[str, Any]:
-    """A stage's settings as plain values, with those of ``compute`` that results depend on."""
-    return {
-        "seed": compute.seed,
-        "precision": compute.precision,
-        "protocol": protocol,
-        **{name: cattrs.unstructure(value) for name, value in settings.items()},
-    }
+def identity_of(compute: Compute, splits: Splits, **settings: Any) -> dict[str, Any]:
+    """A stage's settings as plain values, with what results depend on beside them."""
+    plain = {name: cattrs.unstructure(value) for name, value in settings.items() if value is not None}
+    return {"seed": compute.seed, "precision": compute.precision, "protocol": splits.protocol.name, **plain}
 
 
-__all__ = ["Choice", "Compute", "dotted_paths", "finished_or_trained", "identity_of"]
+def data_name(splits: Splits) -> str:
+    """How messages name the data: by name and folder."""
+    place = splits.config.data_dir
+    return splits.config.name if place is None else f"{splits.config.name} in {place}"
+
+
+def model_identity(model: Model) -> dict[str, str]:
+    """A model's name for messages, and a digest of its spec and arrays."""
+    arrays = jax.tree.leaves((model.params, model.state, model.whitening))
+    digest = digest_of(cattrs.unstructure(model.spec), *map(np.asarray, arrays))
+    return {"name": f"{model.spec.learner.name} over {model.spec.encoder.name}", "digest": digest}

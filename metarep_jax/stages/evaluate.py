@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarep_jax.data import Protocol, Splits, check_episode_spec, make_augment
-from metarep_jax.encoders import input_dtype
+from metarep_jax.encoders import count_parameters, input_dtype
 from metarep_jax.encoders.features import Identity, compute_features, over_views
 from metarep_jax.evaluate import (
     Interval,
@@ -264,3 +264,11 @@ def joined(first: Cells, second: Cells) -> Cells:
 
 def _cells(columns: dict[str, Interval]) -> dict[str, Any]:
     return {column: value.cell() for column, value in columns.items()}
+
+
+def parameter_cells(models: dict[str, Model]) -> Cells:
+    """The ``parameters`` column: scalars of the encoder and, where there is one, the head."""
+    return {
+        row: {"parameters": {"mean": count_parameters(model.params), "ci95": None, "n": 1}}
+        for row, model in models.items()
+    }

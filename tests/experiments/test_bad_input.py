@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import distill, evaluate, metatrain, pretrain
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import run_experiment
 
 SIZE = 8

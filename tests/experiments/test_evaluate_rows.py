@@ -9,7 +9,7 @@ import pytest
 from test_bad_input import folder_of_images
 
 from experiments import evaluate, pretrain
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import run_experiment
 from experiments.evaluate import EvaluateSettings, joined, over_models
 from metarep_jax.data import pool_of_arrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, metatrain, pretrain
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import run_experiment
 from experiments.masked_words import hidden_word, some_words, whole_words
 from metarep_jax.data.tokenizer import train_tokenizer

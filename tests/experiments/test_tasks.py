@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.cli import parse
+from experiments.flags import parse
 from experiments.common import CommonConfig, Run
 from experiments.metatrain import MetatrainConfig, MetatrainSettings, has_head, training_episode, training_tasks
 from experiments.pretrain import enough_to_validate

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from experiments.cli import parse, parse_preset
+from experiments.flags import parse, parse_preset
 from metarep_jax.choices import Choice, WeightedChoices
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig

@@ -1,0 +1,1 @@
+"""Settings that are used as they are, by name."""

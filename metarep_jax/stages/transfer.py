@@ -1,0 +1,146 @@
+"""Fixed classes: a head on frozen features, fine-tuning, or supervised training from scratch, the plain baseline."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from metarep_jax.data import Splits, batch_feed, make_augment, pool_of_arrays
+from metarep_jax.distill import classifier, cross_entropy, train_classifier
+from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
+from metarep_jax.evaluate import Interval, interval, split_examples
+from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import Model, ModelSpec
+from metarep_jax.stages.cards import write_card
+from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
+from metarep_jax.stages.pretrain import with_epochs
+from metarep_jax.train import FitConfig, OptimiserConfig, fit
+from metarep_jax.types import Pool, Term
+
+TransferMode = Literal["linear-head", "fine-tune", "supervised"]
+PREDICTED = 256  # rows at once
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSettings:
+    """A classifier of fixed classes and its training."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    """supervised: which encoder. The other modes take that of the model they start from."""
+    augment: str = "none"
+    """Augmentation in training: a preset of metarep_jax.data.augment."""
+    epochs: int | None = None
+    """Passes over the training images; overrides train.steps."""
+    optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine")
+    train: FitConfig = FitConfig(steps=2000, batch_size=64)
+
+
+def transfer(
+    settings: ClassSettings,
+    splits: Splits,
+    compute: Compute,
+    *,
+    start: Model | None = None,
+    mode: TransferMode = "supervised",
+) -> Model:
+    """A classifier of the training classes.
+
+    - "linear-head": a linear head on the frozen encoder of ``start``.
+    - "fine-tune": a linear head and the encoder of ``start``, both trained.
+    - "supervised": the same from random weights, the baseline with which all else is compared.
+
+    Args:
+      settings: the training.
+      splits: of fixed classes; of a split by classes, the training classes, a quarter of each class's examples held out.
+      compute: the folder that is written, and the seed.
+      start: a model, for all modes but supervised.
+      mode: see above.
+
+    Raises:
+      ValueError: before anything is trained, for a mode without its starting model, or with one it does not use.
+    """
+    if (start is None) != (mode == "supervised"):
+        raise ValueError(
+            f"mode {mode} {'needs a model to start from' if start is None else 'starts from random weights'}; "
+            f"{'give' if start is None else 'leave out'} --start"
+        )
+    if start is not None:
+        settings = dataclasses.replace(settings, encoder=start.spec.encoder)
+    return train_on_classes(
+        settings,
+        splits,
+        compute,
+        what=mode,
+        loss=cross_entropy(),
+        identity={"mode": mode},
+        start=start,
+        frozen=mode == "linear-head",
+    )
+
+
+def train_on_classes(
+    settings: ClassSettings,
+    splits: Splits,
+    compute: Compute,
+    *,
+    what: str,
+    loss: Term,
+    identity: dict[str, Any],
+    start: Model | None = None,
+    frozen: bool = False,
+    teacher: Callable[..., Any] | None = None,
+    teacher_model: Model | None = None,
+) -> Model:
+    """The classifier that minimises ``loss`` on the training examples of fixed classes; see ``transfer``."""
+    seen, _ = class_pools(splits, compute)
+    names = splits.class_names["train"]
+    encoder = make_encoder(settings.encoder, dtype=compute.dtype)
+    variables = start.encoder_params if start else None
+    if variables is not None:
+        check_encoder_variables(encoder, variables, seen.inputs[:2])
+    student = classifier(encoder, len(names), frozen=frozen)
+    train = with_epochs(settings.train, settings.epochs, seen.label.shape[0])
+    shape = tuple(seen.inputs.shape[1:])
+    card = ModelSpec("classifier", settings.encoder, LearnerConfig(), shape, class_names=names)
+    identity = identity_of(compute, splits, classes=settings, what=what, **identity)
+
+    def train_student() -> Model:
+        write_card(compute.folder, card)
+        augment = make_augment(settings.augment)
+        fitted = fit(
+            train_classifier(student, loss, teacher=teacher, augment=augment, encoder_params=variables),
+            batch_feed(seen, train.batch_size),
+            optimiser=settings.optimiser,
+            config=train,
+            seed=compute.seed,
+            folder=compute.folder,
+            description=what,
+            settings=identity,
+            devices=compute.training_devices(train),
+        )
+        return Model(card, fitted.params["student"], fitted.state)
+
+    return finished_or_trained(compute, what, identity, splits, train_student, start=start, teacher=teacher_model)
+
+
+def class_pools(splits: Splits, compute: Compute) -> tuple[Pool, Pool]:
+    """The training and the test examples of the training classes: the data's own parts where their classes are fixed,
+    else a quarter of each class's examples held out by the seed."""
+    if splits.fixed_classes:
+        return splits.train, splits.test
+    pool = splits.train
+    train_rows, test_rows = split_examples(pool, compute.key(LABELLED_SPLIT))
+    inputs, label = np.asarray(pool.inputs), np.asarray(pool.label)
+    train, test = (pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows)))
+    return train, test
+
+
+def class_accuracy(model: Model, splits: Splits, compute: Compute) -> Interval:
+    """Accuracy in % of a classifier on the test examples of the training classes."""
+    names = np.asarray(splits.class_names["train"])
+    _, test = class_pools(splits, compute)
+    parts = np.array_split(np.arange(test.label.shape[0]), test.label.shape[0] // PREDICTED + 1)
+    labels = [model.predict(jnp.asarray(test.inputs[rows])).label for rows in parts if len(rows)]
+    return interval(100.0 * (np.concatenate(labels) == names[np.asarray(test.label)]))
