@@ -23,7 +23,7 @@ from metarep_jax.model import Model
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Result, read_result, write_result
 from metarep_jax.train import open_run
-from metarep_jax.train.storage.run_folder import config_differences
+from metarep_jax.train.storage.settings import config_differences
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Cells, Result, read_result, write_result
 from metarep_jax.train import use_cpu_devices
-from metarep_jax.train.storage.run_folder import config_differences
+from metarep_jax.train.storage.settings import config_differences
 
 Measure = Callable[[Path, int], dict[str, Interval]]  # (folder of a seed, seed) -> the columns
 

@@ -1,4 +1,4 @@
-"""How a run shows itself: a progress bar in a terminal, a line of the log now and then elsewhere."""
+"""Progress of long work: a bar in a terminal, a line of the log now and then elsewhere, both with the time left."""
 
 import contextlib
 import logging
@@ -13,48 +13,88 @@ log = logging.getLogger(__name__)
 LINE_SECONDS = 30.0  # between two lines of the log
 SHOWN = 4  # metrics, beside the loss
 
-Show = Callable[[int, dict[str, float]], None]  # (step, metrics so far)
+_bars: list[Progress] = []  # the terminal's display, while there is one: work inside other work adds a bar to it
 
 
 @contextlib.contextmanager
-def display(description: str, start: int, total: int, *, visible: bool = True) -> Iterator[Show]:
-    """Gives a function to call after every dispatch with the step and the latest metrics."""
+def track(
+    description: str, total: int, *, unit: str = "steps", start: int = 0, note: str = "", visible: bool = True
+) -> Iterator[Callable[..., None]]:
+    """Gives a function ``advance(done, note="")`` to call now and then with how much of ``total`` is done.
+
+    Args:
+      description: of the work, in a word or two.
+      total: how much there is to do.
+      unit: what is counted.
+      start: how much was done before.
+      note: what to show behind the bar before the first call.
+      visible: False shows nothing.
+    """
     if not visible:
-        yield lambda step, metrics: None
+        yield lambda done, note="": None
     elif rich.get_console().is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}"),
-        )
-        with Progress(*columns, console=rich.get_console()) as progress:
-            task = progress.add_task(description, total=total, completed=start, shown="compiling")
-            yield lambda step, metrics: progress.update(task, completed=step, shown=in_words(metrics))
+        nested = bool(_bars)
+        with _terminal() as progress:
+            task = progress.add_task(description, total=total, completed=start, note=note)
+            try:
+                yield lambda done, note="": progress.update(task, completed=done, note=note)
+            finally:
+                if nested:
+                    progress.remove_task(task)  # the outer work's bar stays
     else:
-        yield _lines(description, start, total)
+        yield _log_lines(description, total, unit, start)
 
 
-def in_words(metrics: dict[str, float]) -> str:
+@contextlib.contextmanager
+def track_training(
+    description: str, start: int, total: int, *, visible: bool = True
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Gives a function ``show(step, metrics)`` to call after every dispatch."""
+    with track(description, total, start=start, note="compiling", visible=visible) as advance:
+        yield lambda step, metrics: advance(step, metrics_in_words(metrics))
+
+
+def metrics_in_words(metrics: dict[str, float]) -> str:
     """The loss and a few more metrics, short."""
     names = sorted((name for name in metrics if "/" not in name), key=lambda name: (name != "loss", "val" not in name))
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in names[: SHOWN + 1])
 
 
-def _lines(description: str, start: int, total: int) -> Show:
-    began, said = time.monotonic(), time.monotonic()
+@contextlib.contextmanager
+def _terminal() -> Iterator[Progress]:
+    """The bars on show, or new ones."""
+    if _bars:
+        yield _bars[0]
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=rich.get_console()) as progress:
+        _bars.append(progress)
+        try:
+            yield progress
+        finally:
+            _bars.clear()
 
-    def show(step: int, metrics: dict[str, float]) -> None:
-        nonlocal said
+
+def _log_lines(description: str, total: int, unit: str, start: int) -> Callable[..., None]:
+    began = last_line = time.monotonic()
+
+    def advance(done: int, note: str = "") -> None:
+        nonlocal last_line
         now = time.monotonic()
-        if step < total and now - said < LINE_SECONDS:
+        if done < total and now - last_line < LINE_SECONDS:
             return
-        said = now
-        rate = (step - start) / max(now - began, 1e-9)
-        left = f", {(total - step) / max(rate, 1e-9) / 60:.1f} min left" if step < total else ""
-        log.info("%s: step %d of %d, %.3g steps/s%s; %s", description, step, total, rate, left, in_words(metrics))
+        last_line = now
+        rate = (done - start) / max(now - began, 1e-9)
+        left = f", {(total - done) / max(rate, 1e-9) / 60:.1f} min left" if done < total else ""
+        line = f"{unit.removesuffix('s')} {done} of {total}, {rate:.3g} {unit}/s{left}"
+        log.info("%s: %s", description, f"{line}; {note}" if note else line)
 
-    return show
+    return advance

@@ -1,6 +1,7 @@
-"""What a training run is told, checked before anything compiles."""
+"""The hyperparameters of the training loop, checked before anything compiles."""
 
 import dataclasses
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,6 +10,9 @@ class FitConfig:
 
     steps: int = 1000
     """Updates in all."""
+    on_more_steps: Literal["stretch", "hold"] = "stretch"
+    """When a training begun with other steps goes on: stretch computes the learning rate's schedule for the new number
+    of steps, hold leaves the schedule as it was and keeps its last rate after its end."""
     batch_size: int = 64
     """Rows (meta-learning: tasks) of the global batch, divided over all devices."""
     accumulate: int = 1
@@ -38,6 +42,8 @@ class FitConfig:
     """Whether to write a JAX trace of the first steps after compilation to RUN/profile."""
 
     def __post_init__(self):
+        if self.on_more_steps not in ("stretch", "hold"):
+            raise ValueError(f"FitConfig.on_more_steps must be stretch or hold, got {self.on_more_steps!r}")
         for field in ("steps", "batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):
             _at_least(self, field, 1)
         for field in ("steps_per_dispatch", "keep"):

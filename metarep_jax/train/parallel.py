@@ -4,6 +4,7 @@ A training step is one per-device function whose collectives name the axis ``AXI
 computes on one: randomness has one key an example of the global batch, gradients and metrics are averaged here.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -105,16 +106,13 @@ def mean_over_devices(tree: PyTree) -> PyTree:
 
 
 def map_step(step: Callable[..., Any], devices: Sequence[Any]) -> Callable[..., Any]:
-    """``step(state, source, *shared)`` mapped over devices: the first two carry a leading device axis.
+    """``step(state, arrays, ...)`` mapped over devices: its first two arguments carry a leading device axis.
 
     The state's buffers are donated. Results carry a leading device axis.
     """
-
-    def local(state: Any, source: Any, shared: tuple) -> Any:
-        return step(state, source, *shared)
-
-    mapped = jax.pmap(local, axis_name=AXIS, devices=_pmap_devices(devices), in_axes=(0, 0, None), donate_argnums=0)
-    return lambda state, source, *shared: mapped(state, source, shared)
+    shared = len(inspect.signature(step).parameters) - 2
+    in_axes = (0, 0, *[None] * shared)
+    return jax.pmap(step, axis_name=AXIS, devices=_pmap_devices(devices), in_axes=in_axes, donate_argnums=0)
 
 
 def replicate(tree: PyTree, devices: Sequence[Any]) -> PyTree:

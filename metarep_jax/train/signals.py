@@ -1,52 +1,66 @@
-"""SIGTERM asks a run to save and go."""
+"""SIGTERM and Ctrl-C (SIGINT) ask a run to save and go."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 
-TERMINATED = 128 + signal.SIGTERM  # 143: the exit status by which shells and schedulers know it
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Terminated(SystemExit):
-    """The run was asked to end; its state is saved. Ends the process with status 143 unless caught."""
+    """The run was asked to end; its state is saved.
 
-    def __init__(self, message: str):
-        super().__init__(TERMINATED)
+    Unless caught it ends the process with the status by which shells and schedulers know the signal: 143 for SIGTERM,
+    130 for SIGINT.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM):
+        super().__init__(128 + number)
         self.message = message
 
     def __str__(self) -> str:
         return self.message
 
 
-_listening: list[Callable[[], bool]] = []  # what the outermost of nested listeners gave, while it listens
+_listening: list[Callable[[], int]] = []  # the outermost listener's function, while it listens
 
 
 @contextlib.contextmanager
-def catch_termination() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGTERM has come; a second SIGTERM acts at once.
+def catch_termination() -> Iterator[Callable[[], int]]:
+    """Gives a function that returns the number of the signal that came, SIGTERM or SIGINT, or 0 before one does.
 
-    Nested in another, it gives what the other gave: all know of a signal since the outermost began. Signals reach the
-    main thread only: in another one the function always says no.
+    A second signal acts at once: SIGTERM ends the process, Ctrl-C raises KeyboardInterrupt. Nested in another, it
+    gives the outer one's function: all know of a signal since the outermost began. Signals reach the main thread only:
+    in another one the function always returns 0.
     """
-    came = threading.Event()
+    came: list[int] = []
+
+    def number_of_signal() -> int:
+        return came[0] if came else 0
+
     if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
+        yield number_of_signal
         return
     if _listening:
         yield _listening[0]
         return
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def notice(number: int, frame: object) -> None:
-        del number, frame
-        came.set()
-        signal.signal(signal.SIGTERM, before)
+        del frame
+        came.append(number)
+        restore()
 
-    signal.signal(signal.SIGTERM, notice)
-    _listening.append(came.is_set)
+    for number in SIGNALS:
+        signal.signal(number, notice)
+    _listening.append(number_of_signal)
     try:
-        yield came.is_set
+        yield number_of_signal
     finally:
         _listening.clear()
-        signal.signal(signal.SIGTERM, before)
+        restore()

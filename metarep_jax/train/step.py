@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,7 +14,7 @@ from metarep_jax.train.parallel import mean_over_devices, shard_index, step_keys
 from metarep_jax.types import Metrics, Trainable
 
 Update = Callable[["TrainState", PyTree, "Roots", Any], tuple["TrainState", Metrics]]
-BatchAt = Callable[[PyTree, Any, Any, Any, Any, Any], PyTree]  # (source, data root, turn, step, micro, part) -> batch
+BatchAt = Callable[[PyTree, Any, Any, Any, Any, Any], PyTree]  # (arrays, data root, turn, step, micro, part) -> batch
 
 
 class TrainState(NamedTuple):
@@ -43,7 +44,7 @@ def make_roots(seeds: Sequence[int]) -> Roots:
 def initial_state(
     trainable: Trainable, optimiser: optax.GradientTransformation, roots: Roots, batch: PyTree, average: bool
 ) -> TrainState:
-    """The state before the first update."""
+    """The state before the first update; ``average``: with an average of the parameters."""
     params, state = trainable.init(roots.init, batch)
     return TrainState(params, state, optimiser.init(params), params if average else None, jnp.int32(0))
 
@@ -64,30 +65,30 @@ def make_update(
     over the devices. Gradients and metrics are their means; ``state`` passes from one to the next; the optimiser and
     ``after_update`` act once.
     """
-    parts = shards * accumulate
 
-    def gradients(train: TrainState, state: Any, source: PyTree, roots: Roots, turn: Any, micro: Any) -> tuple:
-        part = micro * shards + shard_index()
-        keys = step_keys(roots.step, train.step, size, part, parts)
-        batch = batch_at(source, roots.data, turn, train.step, micro, part)
-        grads, state, metrics = trainable.grads(train.params, state, batch, keys, train.step)
-        return grads, state, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), metrics)
+    def update(train: TrainState, arrays: PyTree, roots: Roots, turn: Any) -> tuple[TrainState, Metrics]:
+        def micro_batch_grads(state: Any, micro: Any) -> tuple[Any, Any, Metrics]:
+            part = micro * shards + shard_index()
+            keys = step_keys(roots.step, train.step, size, part, shards * accumulate)
+            batch = batch_at(arrays, roots.data, turn, train.step, micro, part)
+            grads, state, metrics = trainable.grads(train.params, state, batch, keys, train.step)
+            chex.assert_trees_all_equal_structs(grads, train.params)
+            return grads, state, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), metrics)
 
-    def accumulated(train: TrainState, source: PyTree, roots: Roots, turn: Any) -> tuple:
-        if accumulate == 1:
-            return gradients(train, train.state, source, roots, turn, jnp.int32(0))
-
-        def add(carry: tuple, micro: Any) -> tuple:
+        def add_micro_batch(carry: tuple, micro: Any) -> tuple[tuple, Metrics]:
             state, total = carry
-            grads, state, metrics = gradients(train, state, source, roots, turn, micro)
+            grads, state, metrics = micro_batch_grads(state, micro)
             return (state, jax.tree.map(lambda t, g: t + g / accumulate, total, grads)), metrics
 
-        start = (train.state, jax.tree.map(jnp.zeros_like, train.params))
-        (state, grads), metrics = lax.scan(add, start, jnp.arange(accumulate, dtype=jnp.int32))
-        return grads, state, jax.tree.map(lambda leaf: leaf.mean(0), metrics)
+        if accumulate == 1:
+            grads, state, metrics = micro_batch_grads(train.state, jnp.int32(0))
+        else:
+            zeros = jax.tree.map(jnp.zeros_like, train.params)
+            micros = jnp.arange(accumulate, dtype=jnp.int32)
+            (state, grads), metrics = lax.scan(add_micro_batch, (train.state, zeros), micros)
+            metrics = jax.tree.map(lambda leaf: leaf.mean(0), metrics)
+        grads, state, metrics = mean_over_devices((grads, state, metrics))
 
-    def update(train: TrainState, source: PyTree, roots: Roots, turn: Any) -> tuple[TrainState, Metrics]:
-        grads, state, metrics = mean_over_devices(accumulated(train, source, roots, turn))
         updates, opt_state = optimiser.update(grads, train.opt_state, train.params)
         params = optax.apply_updates(train.params, updates)
         params, state = trainable.after_update(params, state, train.step)
@@ -100,8 +101,8 @@ def make_update(
     return update
 
 
-def many_updates(update: Update, most: int, seeds: bool = False) -> Callable[..., tuple[TrainState, Metrics]]:
-    """``(train, source, roots, count) -> train, metrics [most]``: ``count`` updates, at most ``most``, as one loop.
+def repeat_update(update: Update, most: int, seeds: bool = False) -> Callable[..., tuple[TrainState, Metrics]]:
+    """``(train, arrays, roots, count) -> train, metrics [most]``: ``count`` updates, at most ``most``, as one loop.
 
     The count is an argument of the compiled loop: dispatches of any length share one compilation. Rows of the metrics
     beyond the count are zero. With ``seeds``, ``train`` and ``roots`` have a leading seed axis, and metrics
@@ -109,15 +110,14 @@ def many_updates(update: Update, most: int, seeds: bool = False) -> Callable[...
     """
     each = jax.jit(jax.vmap(update, in_axes=(0, None, 0, None)) if seeds else update)  # jit: traced once, not twice
 
-    def run(train: TrainState, source: PyTree, roots: Roots, count: Any) -> tuple[TrainState, Metrics]:
-        shapes = jax.eval_shape(each, train, source, roots, jnp.int32(0))[1]
-        empty = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
-
+    def updates(train: TrainState, arrays: PyTree, roots: Roots, count: Any) -> tuple[TrainState, Metrics]:
         def body(turn: Any, carry: tuple) -> tuple:
             train, kept = carry
-            train, metrics = each(train, source, roots, jnp.asarray(turn, jnp.int32))
+            train, metrics = each(train, arrays, roots, jnp.asarray(turn, jnp.int32))
             return train, jax.tree.map(lambda row, value: row.at[turn].set(value), kept, metrics)
 
+        shapes = jax.eval_shape(each, train, arrays, roots, jnp.int32(0))[1]
+        empty = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
         return lax.fori_loop(0, count, body, (train, empty))
 
-    return run
+    return updates

@@ -22,7 +22,7 @@ from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.report.results import read_result, write_result
 from metarep_jax.train import FitConfig, OptimiserConfig, Terminated, read_lines
-from metarep_jax.train.storage.run_folder import config_differences
+from metarep_jax.train.storage.settings import config_differences
 from metarep_jax.types import EpisodeSpec
 
 TABLE = "omniglot_supervised"

@@ -160,7 +160,8 @@ def test_a_folder_that_another_process_trains_in_is_refused(finished):
     ("change", "named"),
     [
         ({"seed": 4}, "seed: 3 before, 4 now"),
-        ({"config": dataclasses.replace(tiny.CONFIG, log_every=20)}, r"fit\.log_every: 10 before, 20 now"),
+        ({"config": dataclasses.replace(tiny.CONFIG, average_decay=0.5)}, r"fit\.average_decay: 0\.9 before, 0\.5 now"),
+        ({"config": dataclasses.replace(tiny.CONFIG, validate_every=100)}, r"fit\.validate_every: 50 before, 100 now"),
         ({"settings": {"encoder": {"width": 8}}}, r"run\.encoder\.width: '\(absent\)' before, 8 now"),
     ],
 )

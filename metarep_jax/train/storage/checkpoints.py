@@ -19,8 +19,9 @@ from jaxtyping import PyTree
 
 from metarep_jax.train.storage.arrays import main_process_only
 from metarep_jax.train.storage.disk import check_space, explain_full_disk
-from metarep_jax.train.storage.packing import by_name, check_digest, digest_of, pack, unpack
-from metarep_jax.train.storage.run_folder import check_same_config
+from metarep_jax.train.storage.inputs import check_same_inputs
+from metarep_jax.train.storage.packing import by_name, check_digest, describe, digest_of, pack, unpack
+from metarep_jax.train.storage.settings import check_same_config
 
 log = logging.getLogger(__name__)
 
@@ -109,14 +110,21 @@ class Checkpoints:
         """Steps of the finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def check_settings(self) -> None:
-        """Raises ValueError when the latest checkpoint belongs to another config; of a damaged one, nothing is said."""
-        if (step := self._manager.latest_step()) is not None:
+    def check_settings(self) -> tuple[int, dict[str, Any] | None]:
+        """The latest step and its settings, of the checkpoints whose description is whole; (0, None) without any.
+
+        Raises:
+          ValueError: when that one belongs to another config or other inputs.
+        """
+        for step in reversed(self.steps()):
             try:
                 before = self._read_meta(step)["given"]["settings"]
-            except Exception:  # whatever damage makes the reader raise: restore_last deals with it
-                return
-            check_same_config(before, self.settings, f"the checkpoint {self.folder / str(step)}")
+            except Exception as error:  # whatever damage makes the reader raise: restore_last deals with it
+                log.debug("checkpoint %d is passed over: %s", step, error)
+                continue
+            self._check_same(before, step)
+            return step, before
+        return 0, None
 
     def restore_last(self, like: PyTree) -> Restored | None:
         """The latest checkpoint that is whole, or None. A damaged one is moved aside and the one before taken.
@@ -145,12 +153,12 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, like: PyTree) -> Restored:
-        restore, what = self._ocp.args, f"the checkpoint {self.folder / str(step)}"
+        restore = self._ocp.args
         meta = self._read_meta(step)
-        given, wanted = meta["given"], pack((like, {}))[1]["leaves"]
+        given, wanted = meta["given"], describe((like, {}))
         try:
-            check_same_config(given["settings"], self.settings, what)
-            check_same_config(by_name(meta["leaves"][: len(wanted)]), by_name(wanted), what)
+            self._check_same(given["settings"], step)
+            check_same_config(by_name(meta["leaves"][: len(wanted)]), by_name(wanted), self._name(step))
         except ValueError as error:
             raise _OtherConfig(str(error)) from error
         packed = self._manager.restore(step, args=restore.Composite(arrays=restore.StandardRestore()))["arrays"]
@@ -163,6 +171,13 @@ class Checkpoints:
         meta = self._manager.restore(step, args=self._ocp.args.Composite(meta=self._ocp.args.JsonRestore()))["meta"]
         check_digest("its settings", digest_of(meta["given"]), meta["given_digest"])
         return meta
+
+    def _check_same(self, before: dict[str, Any], step: int) -> None:
+        check_same_inputs(before.get("inputs"), self.settings.get("inputs"), self._name(step))
+        check_same_config(before, self.settings, self._name(step))
+
+    def _name(self, step: int) -> str:
+        return f"the checkpoint {self.folder / str(step)}"
 
     def _delete(self) -> None:
         shutil.rmtree(self.folder / DELETED, ignore_errors=True)

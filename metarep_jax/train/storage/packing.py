@@ -11,12 +11,21 @@ from jaxtyping import PyTree
 
 def pack(tree: PyTree) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tree's leaves as numpy arrays under numbers, and JSON that says what each is, with a digest of all."""
-    paths = jax.tree.leaves_with_path(tree)
-    leaves = [np.asarray(leaf) for _, leaf in paths]
-    names = [jax.tree_util.keystr(path) for path, _ in paths]
-    described = [[name, str(leaf.dtype), list(leaf.shape)] for name, leaf in zip(names, leaves, strict=True)]
+    leaves, described = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)], describe(tree)
     packed = {f"{index:05d}": leaf for index, leaf in enumerate(leaves)}
     return packed, {"leaves": described, "digest": digest_of(described, *leaves)}
+
+
+def describe(tree: PyTree) -> list[list]:
+    """Name, dtype and shape of every leaf, which may be an array or a ``jax.ShapeDtypeStruct``."""
+    named = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+    arrays = [(name, leaf if hasattr(leaf, "dtype") else np.asarray(leaf)) for name, leaf in named]
+    return [[name, str(leaf.dtype), list(leaf.shape)] for name, leaf in arrays]
+
+
+def tree_digest(tree: PyTree) -> str:
+    """SHA-256, as hex, of a tree's arrays with their names, dtypes and shapes."""
+    return digest_of(describe(tree), *(np.asarray(leaf) for leaf in jax.tree.leaves(tree)))
 
 
 def unpack(packed: dict[str, Any], meta: dict[str, Any]) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a run stands on between two dispatches, saved and found again."""
+"""All that a run is between two dispatches, saved and restored."""
 
 import base64
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Position(NamedTuple):
 
 
 def save_position(checkpoints: Checkpoints | None, position: Position, score: float | None = None) -> None:
-    """Begins to write ``position``, validated with ``score``. All processes call it, the first one writes."""
+    """Begins to write ``position``, validated with ``score``. All processes call it, the main one writes."""
     readers = [base64.b64encode(data).decode() for data in gather_bytes(position.reader)]
     if checkpoints is not None:
         extra = {
@@ -37,29 +37,35 @@ def save_position(checkpoints: Checkpoints | None, position: Position, score: fl
 def load_position(checkpoints: Checkpoints | None, like: TrainState, *, best: bool = False) -> Position | None:
     """The latest position that is whole (``best``: that of the best validation), or None, on every process.
 
+    Args:
+      checkpoints: None on all processes but the main one.
+      like: arrays, or their shapes and dtypes, of what is to be read.
+      best: see above.
+
     Raises:
       ValueError: on every process, when the checkpoint belongs to another config.
     """
-    found: Restored | None = None
+    restored: Restored | None = None
     answer: dict[str, Any] = {}
     if checkpoints is not None:
         try:
             restore = checkpoints.restore_best if best else checkpoints.restore_last
-            found = restore({"train": like})
+            restored = restore({"train": like})
         except ValueError as error:
             answer = {"refused": str(error)}
-    if found is not None:
-        shapes = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in found.extra_arrays.items()}
-        answer = {"step": found.step, "extra": found.extra, "pool": shapes}
+    if restored is not None:
+        shapes = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in restored.extra_arrays.items()}
+        answer = {"step": restored.step, "extra": restored.extra, "pool": shapes}
     answer = broadcast_from_main(answer)
     if "refused" in answer:
         raise ValueError(answer["refused"])
     if not answer:
         return None
-    if found is None:  # not the process that reads
-        train, pool = like, {name: np.zeros(shape, dtype) for name, (dtype, shape) in answer["pool"].items()}
+    if restored is None:  # not the process that reads
+        train = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        pool = {name: np.zeros(shape, dtype) for name, (dtype, shape) in answer["pool"].items()}
     else:
-        train, pool = found.tree["train"], found.extra_arrays
+        train, pool = restored.tree["train"], restored.extra_arrays
     train, pool = broadcast_arrays((train, pool))
     extra, readers = answer["extra"], answer["extra"]["readers"]
     if len(readers) != jax.process_count():

@@ -1,4 +1,4 @@
-"""One folder a run: held by one process, for one config."""
+"""One folder a run: held by one process, for one config and one set of inputs."""
 
 import contextlib
 import dataclasses
@@ -11,8 +11,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from metarep_jax.files import atomic_write
+from metarep_jax.train.storage.inputs import Inputs, check_same_inputs
+from metarep_jax.train.storage.settings import changed_steps, check_same_config
 
-DISPLAY = frozenset({"progress", "profile", "tensorboard"})  # settings that change what is shown, and no result
+FILE = "config.json"
 
 
 class RunFolderInUse(FileExistsError):
@@ -21,38 +23,62 @@ class RunFolderInUse(FileExistsError):
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """A run folder that this process holds; ``resumed`` when an earlier process had begun it."""
+    """A run folder that this process holds.
+
+    Attributes:
+      path: where it lies.
+      resumed: whether an earlier process had begun it.
+      changed_steps: numbers of steps (or epochs) that differ from those it was begun with, by the settings' names:
+        before and now. Models that were trained with another number must be trained on, with ``fit``.
+    """
 
     path: Path
     resumed: bool
+    changed_steps: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 @contextlib.contextmanager
-def open_run(folder: Path | str, config: dict[str, Any], *, hold: bool = True) -> Iterator[RunFolder]:
-    """Holds ``folder`` for this process and this config, and makes it if need be.
+def open_run(
+    folder: Path | str, config: dict[str, Any], *, inputs: Inputs | None = None, hold: bool = True
+) -> Iterator[RunFolder]:
+    """Holds ``folder`` for this process, config and inputs, and makes it if need be.
+
+    A new folder gets ``config.json``: the config, and the ``inputs``. When the block ends without an error after
+    another number of steps, that number and a ``history`` of what it was are written to it.
 
     Args:
       folder: the run's.
-      config: of JSON's types (paths and tuples are turned into text and lists); written to ``config.json``.
-      hold: False for all but the first of several processes: they neither lock nor write.
+      config: of JSON's types (paths and tuples are turned into text and lists).
+      inputs: what the run is computed from, such as ``{"data": {"name": ..., "digest": ...}}``; also "start" and
+        "teacher". A setting of such a name, which says where the input lies, is then not compared.
+      hold: False for all but the main one of several processes: they neither lock nor write.
 
     Raises:
       RunFolderInUse: when another process holds it.
-      ValueError: when it was begun with another config; names the differing settings. Nothing is changed.
+      ValueError: when it was begun with another config or other inputs; names both. Nothing is changed.
     """
     path = Path(folder)
     if not hold:
         yield RunFolder(path, False)
         return
     with hold_folder(path):
-        file = path / "config.json"
+        file, what = path / FILE, f"the run folder {path}"
         config = json.loads(json.dumps(config, default=str))
-        resumed = file.is_file()
-        if resumed:
-            check_same_config(_read(file), config, f"the run folder {path}")
-        else:
-            atomic_write(file, json.dumps(config, indent=2) + "\n")
-        yield RunFolder(path, resumed)
+        if not file.is_file():
+            atomic_write(file, _text(config | ({} if inputs is None else {"inputs": inputs})))
+            yield RunFolder(path, resumed=False)
+            return
+        recorded = _read(file)
+        check_same_inputs(recorded.get("inputs"), inputs, what)
+        by_digest = recorded.get("inputs", {}).keys() & (inputs or {}).keys()
+        check_same_config(_without(recorded, by_digest), _without(config, by_digest), what)
+        steps = changed_steps(recorded, config)
+        yield RunFolder(path, resumed=True, changed_steps=steps)
+        if steps:
+            changes = [{"setting": name, "before": before, "now": now} for name, (before, now) in steps.items()]
+            history = [*recorded.get("history", []), *changes]
+            kept = {"inputs": recorded["inputs"]} if "inputs" in recorded else {}
+            atomic_write(file, _text(config | kept | {"history": history}))
 
 
 @contextlib.contextmanager
@@ -74,40 +100,20 @@ def hold_folder(folder: Path, name: str = "run") -> Iterator[None]:
         lock.release()
 
 
-def check_same_config(before: dict, now: dict, what: str) -> None:
-    """Raises ValueError that names the settings in which two configs (nested dicts) differ, but for ``DISPLAY``."""
-    if differing := config_differences(before, now, but=DISPLAY):
-        raise ValueError(
-            f"{what} belongs to another config ({'; '.join(differing)}); use those settings or another folder"
-        )
+def _without(tree: Any, names: Any) -> Any:
+    """The nested dicts without the leaves of these names."""
+    if not isinstance(tree, dict):
+        return tree
+    kept = {name: child for name, child in tree.items() if name not in names or isinstance(child, dict)}
+    return {name: _without(child, names) for name, child in kept.items()}
 
 
-def config_differences(before: dict, now: dict, *, but: frozenset[str] = frozenset()) -> list[str]:
-    """The settings in which two configs (nested dicts, one perhaps read from JSON) differ, but for those named.
-
-    One that is None is not given: a setting that came later, with None by default, is no difference.
-    """
-    old, new = (_flat(json.loads(json.dumps(config, default=str))) for config in (before, now))
-    missing = "(absent)"
-    return [
-        f"{name}: {old.get(name, missing)!r} before, {new.get(name, missing)!r} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name.rpartition(".")[2] not in but
-    ]
+def _text(config: dict) -> str:
+    return json.dumps(config, indent=2) + "\n"
 
 
 def _read(file: Path) -> dict:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged ({error}); restore it or give another folder") from error
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {
-        key: leaf
-        for name, child in tree.items()
-        for key, leaf in _flat(child, f"{prefix}.{name}" if prefix else str(name)).items()
-    }

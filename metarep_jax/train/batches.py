@@ -1,4 +1,4 @@
-"""Where a dispatch takes its batches from: a pool that lies on the devices, or a reader on the host."""
+"""The batches of a dispatch: out of a pool that lies on the devices, or from a reader on the host."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ from metarep_jax.types import Feed, Reader
 STACK_BYTES = 1 << 27  # of host batches in one dispatch, which lie on the devices twice: in use, and prepared
 
 
-def make_source(feed: Feed, devices: Sequence[Any], *, most: int, accumulate: int) -> "Source":
+def make_batch_source(feed: Feed, devices: Sequence[Any], *, most: int, accumulate: int) -> "BatchSource":
     """What the loop takes batches from, for dispatches of at most ``most`` steps."""
     if feed.reader is not None:
         return ReaderSource(feed.reader, devices, most=most, accumulate=accumulate)
@@ -45,10 +45,10 @@ class PoolSource:
     def prepare(self, count: int) -> None:
         """Nothing to do: the pool is there."""
 
-    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
+    def batch_at(self, arrays: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
         """One device's share of a micro-batch; pure, runs inside the dispatch on its share of ``take``'s arrays."""
         del turn, micro
-        return self._draw(source, root, step, part, self._parts)
+        return self._draw(arrays, root, step, part, self._parts)
 
     def example(self, root: Any) -> PyTree:
         """A batch of the right shapes, for initialisation; pure."""
@@ -121,10 +121,10 @@ class ReaderSource:
 
         self._prepared = shard(jax.tree.map(stacked, *batches), self._devices), position
 
-    def batch_at(self, source: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
+    def batch_at(self, arrays: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
         """One device's share of a micro-batch; pure, runs inside the dispatch on its share of ``take``'s arrays."""
         del root, step, part
-        return jax.tree.map(lambda leaf: leaf[turn, micro], source)
+        return jax.tree.map(lambda leaf: leaf[turn, micro], arrays)
 
     def example(self, root: Any) -> PyTree:
         """The reader's first batch, for initialisation."""
@@ -166,7 +166,7 @@ class ReaderSource:
                 continue
 
 
-Source = PoolSource | ReaderSource
+BatchSource = PoolSource | ReaderSource
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
