@@ -210,7 +210,7 @@ def cells_of(
             continue
         own = protocol.norm or model.learner(specs[0].way).test_context.norm
         for mode in MODES:
-            if mode == own or model.spec.encoder.norm != "batch":
+            if mode == own or model.spec.encoder.get("norm", "batch") != "batch":
                 continue
             with console.status(f"evaluating {row}, {mode} statistics, on {settings.mode_episodes} episodes a column"):
                 found = evaluate_model(
