@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 from experiments.flags import console, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
-from metarep_jax.encoders import EncoderConfig, input_kind
+from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model, load, save_model
 from metarep_jax.report import figures, markdown, results, tables
 from metarep_jax.train import (
@@ -164,8 +164,9 @@ def prepared(name: str, config: CommonConfig) -> Iterator[Run]:
 def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
     """The encoder with what the data say: no more token ids than the tokenizer has, recordings at their own rate."""
     if splits.tokenizer is not None:
-        return dataclasses.replace(encoder, vocabulary=min(encoder.vocabulary, splits.tokenizer.size))
-    if input_kind(encoder) == "waves":
+        known = encoder.get("vocabulary")
+        return encoder if known is None else dataclasses.replace(encoder, vocabulary=min(known, splits.tokenizer.size))
+    if encoder.get("rate") is not None:
         return dataclasses.replace(encoder, rate=splits.config.audio.rate)
     return encoder
 
@@ -215,10 +216,11 @@ def loaded(run: Run, folder: Path) -> Model:
 def check_model(run: Run, folder: Path, model: Model) -> None:
     """Raises ValueError for a model, of ``folder``, that does not take the run's data: see ``loaded``."""
     rate = run.splits.config.audio.rate
-    if input_kind(model.spec.encoder) == "waves" and model.spec.encoder.rate != rate:
+    known = model.spec.encoder.get("rate", rate)
+    if known != rate:
         raise ValueError(
-            f"the model in {folder} takes recordings at {model.spec.encoder.rate} Hz, the data are read at {rate} Hz; "
-            f"give --data.audio.rate {model.spec.encoder.rate}"
+            f"the model in {folder} takes recordings at {known} Hz, the data are read at {rate} Hz; "
+            f"give --data.audio.rate {known}"
         )
     if model.spec.tokenizer != run.tokenizer:
         raise ValueError(

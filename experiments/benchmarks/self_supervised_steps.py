@@ -65,7 +65,7 @@ def make_views(config: SelfSupervisedStepsConfig) -> np.ndarray:
 def our_objective(name: str, config: SelfSupervisedStepsConfig, axis_name: str | None = AXIS) -> Objective:
     """The objective, whose views are an image and its "partner" as they are."""
     if name == "mae":
-        shape = EncoderConfig("vit", config.vit_width, depth=config.vit_depth, heads=HEADS, patch=PATCH)
+        shape = EncoderConfig("vit", width=config.vit_width, depth=config.vit_depth, heads=HEADS, patch=PATCH)
         return OBJECTIVES[name](make_encoder(shape), **SETTINGS[name])
     encoder = make_encoder(EncoderConfig(width=config.width), axis_name=axis_name)
     return OBJECTIVES[name](encoder, augment=lambda keys, images: images, axis_name=axis_name, **SETTINGS[name])

@@ -250,7 +250,7 @@ def told(method: Method, made: Recipe, config: SpokenDigitsConfig) -> Mapping[st
 
 def dimensions(method: Method, made: Recipe) -> int:
     """How many numbers a row's features have."""
-    return 2 * (40 if method.encoder == "log_mel" else made.encoder.width + made.encoder.context)
+    return 2 * (40 if method.encoder == "log_mel" else made.encoder.get("width") + made.encoder.get("context"))
 
 
 def main(args: list[str] | None = None) -> None:

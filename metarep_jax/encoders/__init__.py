@@ -4,7 +4,7 @@
 which rows enter batch statistics (padding must not); ``running=True`` normalises with the running averages.
 """
 
-from metarep_jax.encoders.config import EncoderConfig, encoder_keywords, make_encoder
+from metarep_jax.encoders.config import EncoderConfig, encoder_from_union, make_encoder
 from metarep_jax.encoders.layers import IMAGENET_MEAN, IMAGENET_STD
 from metarep_jax.encoders.named_layers import apply_with_layers, encoder_layers, keep_layer, layer_names
 from metarep_jax.encoders.registry import ENCODERS, check_inputs, encoders_for, input_dtype, input_kind
@@ -25,7 +25,7 @@ __all__ = [
     "check_encoder_variables",
     "check_inputs",
     "count_parameters",
-    "encoder_keywords",
+    "encoder_from_union",
     "encoder_layers",
     "encoder_variables",
     "encoders_for",

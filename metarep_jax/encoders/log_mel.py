@@ -18,7 +18,7 @@ def log_mel(*, rate: int = 8000, bins: int = 40) -> nn.Module:
     """Log-mel energies of recordings; nothing is learned.
 
     Args:
-      rate: samples a second of the recordings.
+      rate: samples a second of the recordings; a run takes that of its data.
       bins: filters; there are twice as many features.
 
     Raises:

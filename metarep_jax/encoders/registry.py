@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from metarep_jax.choices import Choice
 from metarep_jax.encoders.conv4 import conv4
 from metarep_jax.encoders.log_mel import log_mel
 from metarep_jax.encoders.mlp import mlp
@@ -32,12 +33,12 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def input_kind(encoder: nn.Module) -> InputKind:
+def input_kind(encoder: nn.Module | Choice) -> InputKind:
     """What the encoder takes, as its class says by ``takes``; images (or flat inputs) where it does not say."""
-    return getattr(encoder, "takes", "images")
+    return getattr(_module(encoder), "takes", "images")
 
 
-def input_dtype(encoder: nn.Module) -> Any:
+def input_dtype(encoder: nn.Module | Choice) -> Any:
     """The number format that the encoder's inputs have in a pool."""
     return {"tokens": jnp.int32, "waves": jnp.int16}.get(input_kind(encoder), jnp.uint8)
 
@@ -47,14 +48,13 @@ def encoders_for(kind: InputKind) -> list[str]:
     return [name for name, factory in sorted(ENCODERS.items()) if input_kind(factory()) == kind]
 
 
-def check_inputs(encoder: nn.Module, inputs: Array, vocabulary: int = 0, name: str | None = None) -> None:
+def check_inputs(encoder: nn.Module | Choice, inputs: Array, vocabulary: int = 0) -> None:
     """Raises ValueError when the encoder does not take such inputs; says which encoders do.
 
     Args:
-      encoder: any encoder.
+      encoder: any encoder, or the choice of one.
       inputs: [n, ...] of the data.
       vocabulary: of the tokenizer whose token ids they are, or 0.
-      name: what the user calls the encoder; None: its class's name.
     """
     forms: dict[tuple[int, str], InputKind] = {
         (4, "uint8"): "images",
@@ -64,13 +64,18 @@ def check_inputs(encoder: nn.Module, inputs: Array, vocabulary: int = 0, name: s
     }
     data, kind = forms.get((inputs.ndim, str(inputs.dtype))), input_kind(encoder)
     if data is not None and kind != data:
+        name = encoder.name if isinstance(encoder, Choice) else type(encoder).__name__
         raise ValueError(
-            f"the encoder {name or type(encoder).__name__} takes {kind}, the data are {data}; encoders that take "
+            f"the encoder {name} takes {kind}, the data are {data}; encoders that take "
             f"those: {', '.join(encoders_for(data))}; choose one by --encoder"
         )
-    known = getattr(encoder, "vocabulary", None)
+    known = getattr(_module(encoder), "vocabulary", None)
     if kind == "tokens" and known is not None and vocabulary > known:
         raise ValueError(
             f"the tokenizer has {vocabulary} tokens, the encoder's vocabulary is {known}; give a larger "
             f"--encoder.vocabulary, or a smaller --data.text.vocabulary"
         )
+
+
+def _module(encoder: nn.Module | Choice) -> Any:
+    return encoder.build() if isinstance(encoder, Choice) else encoder

@@ -19,6 +19,7 @@ def waveform(
     strides: tuple[int, ...] = (5, 4, 2, 2, 2),
     context: int = 128,
     readout: Literal["context", "frames", "moments"] = "context",
+    rate: int = 8000,
     conv: ConvLowering = "auto",
     dtype: Any = jnp.float32,
 ) -> nn.Module:
@@ -29,13 +30,14 @@ def waveform(
       strides: of each convolution; their product is the number of samples from one frame to the next.
       context: units of the GRU.
       readout: the mean over time of the GRU's states or of the frames; moments: mean and deviation of both.
+      rate: samples a second of the recordings that it is for; a run takes that of its data.
       conv: how convolutions are computed; auto: as patches × matrix on a CPU.
       dtype: of the computation; parameters stay float32.
 
     Raises:
       ValueError: for a setting that does not exist or is not positive.
     """
-    frames = WaveformFrames(width=width, strides=tuple(strides), dtype=dtype, conv=conv_lowering(conv))
+    frames = WaveformFrames(width=width, strides=tuple(strides), rate=rate, dtype=dtype, conv=conv_lowering(conv))
     return ContextEncoder(frames, context=context, readout=readout, dtype=dtype)
 
 
@@ -54,12 +56,13 @@ class WaveformFrames(nn.Module):
     width: int = 256
     strides: tuple[int, ...] = (5, 4, 2, 2, 2)
     norm: str = "layer"
+    rate: int = 8000  # samples a second: of no effect, but frames of another rate would mean something else
     dtype: Any = jnp.float32
     conv: str = "patches"
     takes = "waves"
 
     def __post_init__(self) -> None:
-        check_positive(self, "width", "strides")
+        check_positive(self, "width", "strides", "rate")
         check_choices(self, norm=("layer", "none"))
         super().__post_init__()
 

@@ -26,8 +26,9 @@ def test_features_have_the_sizes_of_the_papers(downsample, readout, dim):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_parameters_have_the_same_names_whatever_the_lowering(name):
-    inputs = INPUTS[input_kind(ENCODERS[name]())]
-    made = [make_encoder(EncoderConfig(name, width=8, conv=conv)) for conv in ("patches", "lax")]
+    config = EncoderConfig(name) if name == "log_mel" else EncoderConfig(name, width=8)
+    inputs = INPUTS[input_kind(make_encoder(config))]
+    made = [make_encoder(config, conv=conv) for conv in ("patches", "lax")]
     trees = [jax.eval_shape(encoder.init, jax.random.key(0), inputs) for encoder in made]
     assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
     assert jax.tree.leaves(trees[0]) == jax.tree.leaves(trees[1])

@@ -147,3 +147,26 @@ def test_patches_keep_their_pixels_where_the_computation_is_in_half_precision():
 def test_patches_that_do_not_fill_the_image_are_refused():
     with pytest.raises(ValueError, match="patches of 5×5 pixels do not divide images of 8×8"):
         patchify(jnp.zeros((1, 8, 8, 1)), 5)
+
+
+def test_learned_positions_are_one_a_patch_and_fix_the_size_of_images():
+    encoder = VisionTransformer(patch=4, width=8, depth=1, heads=2, positions="learned", readout="cls")
+    images = jnp.ones((1, 8, 12, 1))  # all patches alike
+    variables = jax.jit(encoder.init)(jax.random.key(6), images)
+    assert variables["params"]["position"].shape == (6, 8)
+    states = jax.jit(lambda images: encoder.apply(variables, images, method="states"))(images)
+    assert not np.allclose(states[0, 1], states[0, 2], atol=1e-4)
+    some = encoder.apply(variables, images, jnp.array([[4, 1]]), method="states")
+    assert some.shape == (1, 3, 8)
+    with pytest.raises(
+        ValueError, match="learned positions of 6 patches, but images of 8×8 pixels have 4 of 4×4; set --"
+    ):
+        encoder.apply(variables, images[:, :, :8])
+
+
+def test_exact_gelu_differs_from_its_tanh_form_by_less_than_a_thousandth():
+    x = jax.random.normal(jax.random.key(2), (2, 5, 8))
+    blocks = Block(heads=2), Block(heads=2, gelu="exact")
+    params = jax.jit(blocks[0].init)(jax.random.key(3), x)
+    tanh, exact = (block.apply(params, x) for block in blocks)
+    assert 1e-6 < np.abs(tanh - exact).max() < 1e-3

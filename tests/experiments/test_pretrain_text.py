@@ -79,7 +79,7 @@ def test_text_is_pretrained_on_judged_and_loaded_with_its_own_tokenizer_alone(tm
     [
         (TRAIN, "the encoder conv4 takes images, the data are tokens; encoders that take those: transformer"),
         ([*MODEL, "--pretrain.train.steps", 4, "--pretrain.train.batch-size", 8], "simclr needs views of images"),
-        ([*MODEL, *TRAIN, "--encoder.vocabulary", 20], "give a larger encoder.vocabulary"),
+        ([*MODEL, *TRAIN, "--encoder.vocabulary", 20], "give a larger --encoder.vocabulary"),
         ([*MODEL, *TRAIN, "--pretrain.train.batch-size", 64], "fewer than a batch of 64 rows"),
     ],
 )
