@@ -27,8 +27,7 @@ from experiments.checkpoints import model_at
 from experiments.cli import console, parse
 from experiments.common import CommonConfig, Run, finish, loaded, run_experiment
 from experiments.figures import embedding_figure
-from experiments.held_out import held_out_cells
-from experiments.objectives import judge_objective, kept_objective, objective_figures
+from experiments.objectives import held_out_cells, judge_in_folder, objective_figures
 from metarep_jax.data import Protocol, check_episode_spec, make_augment
 from metarep_jax.encoders import input_dtype
 from metarep_jax.encoders.features import Identity, compute_features, over_views
@@ -43,6 +42,7 @@ from metarep_jax.evaluate import (
 )
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model
+from metarep_jax.pretrain.trained import load_objective
 from metarep_jax.report import results
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
@@ -328,7 +328,7 @@ def models_of(run: Run, folders: Sequence[Path]) -> tuple[list[Model], str]:
 def work(run: Run) -> None:
     folders = run.config.model
     models, said = models_of(run, folders)
-    objective = kept_objective(folders[0]) if run.config.checkpoint is None else None  # kept of the last step alone
+    objective = load_objective(folders[0]) if run.config.checkpoint is None else None  # kept of the last step alone
     if objective is None and not run.has_classes:
         raise ValueError(
             f"there is nothing to judge: the test rows of {run.config.data.name} are of one class, and {folders[0]} "
@@ -337,13 +337,13 @@ def work(run: Run) -> None:
         )
     cells = over_models([cells_of_model(run, model) for model in models])
     if objective is not None:
-        judge_objective(run, run.folder, models[0].spec.encoder, objective)
+        judge_in_folder(run, run.folder, models[0].spec.encoder, objective)
         cells = joined(cells, held_out_cells(run.folder))
     several = f"means over {len(models)} models; figures and rows of the objective are the first's"
     finish(
         run,
         {row: columns for row, columns in cells.items() if columns},
-        figure_paths=[*([embedding_figure(run, models[0])] if run.has_classes else []), *objective_figures(run)],
+        figure_paths=[*([embedding_figure(run, models[0])] if run.has_classes else []), *objective_figures(run.folder)],
         notes=[*([said] if said else []), *([several] if len(models) > 1 else [])],
     )
 

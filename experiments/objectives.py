@@ -1,85 +1,84 @@
-"""The objective of stage 1 by itself: kept beside the model with its decoder or head, and judged on test rows.
+"""The objective of stage 1 by itself, in a stage's folder: kept beside the model, judged on test rows, drawn.
 
-Objectives of two views are left out: their losses say little by themselves, and nothing can be drawn of them.
+Objectives whose loss says little by itself, those of two views, are left out.
 """
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cattrs
-import jax
-import jax.numpy as jnp
-from cattrs import transform_error
-from jax.tree_util import DictKey
+import numpy as np
 
 from experiments.common import Run
-from experiments.generated import draw_generated, generated_figures
-from experiments.held_out import judge_held_out
-from experiments.masked_words import has_masked_words, keep_masked_words, masked_words_figure
 from metarep_jax.data import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.evaluate.objective_judge import Pictures, judge_objective
 from metarep_jax.files import atomic_write
-from metarep_jax.pretrain import ObjectiveConfig, has_views, make_objective
+from metarep_jax.pretrain import is_judged_alone, make_objective
+from metarep_jax.pretrain.trained import TrainedObjective, save_objective
+from metarep_jax.report import figures
 from metarep_jax.train import on_main_process
-from metarep_jax.train.storage.arrays import load_tree, save_tree
+from metarep_jax.types import Objective
 
-FOLDER = "objective"  # of a stage's folder: config.json and arrays
-
-
-class Trained(NamedTuple):
-    """An objective as it was trained: what made it, and its parameters, those of the encoder among them."""
-
-    config: ObjectiveConfig
-    augment: str  # preset of the views
-    total_steps: int
-    params: Any
-    state: Any
+HELD_OUT = "held_out.json"
+FIGURES = ("masked_words", "reconstructions", "interpolations", "samples")
 
 
-def keep_objective(folder: Path, trained: Trained) -> None:
-    """Writes what ``kept_objective`` reads; done by the first of several processes. Trees of anything but dicts are not
-    kept: reading would make dicts of them."""
-    arrays = {"params": trained.params, "state": trained.state}
-    dicts = all(isinstance(key, DictKey) for path, _ in jax.tree.leaves_with_path(arrays) for key in path)
-    if has_views(trained.config) or not on_main_process() or not dicts:
+def keep_objective(run: Run, folder: Path, encoder: EncoderConfig, trained: TrainedObjective) -> None:
+    """Saves the objective in ``folder``, if it can be judged by itself; done by the first of several processes."""
+    if on_main_process() and is_judged_alone(single_device(run, encoder, trained)):
+        save_objective(folder, trained)
+
+
+def judge_in_folder(run: Run, folder: Path, encoder: EncoderConfig, trained: TrainedObjective) -> None:
+    """Writes to ``folder`` what ``held_out_cells`` and ``objective_figures`` read there."""
+    objective = single_device(run, encoder, trained)
+    if not (on_main_process() and is_judged_alone(objective) and run.splits.test.label.shape[0]):
         return
-    save_tree(folder / FOLDER / "arrays", arrays)
-    config = {name: getattr(trained, name) for name in ("config", "augment", "total_steps")}
-    atomic_write(folder / FOLDER / "config.json", json.dumps(cattrs.unstructure(config), indent=2) + "\n")
+    splits = run.splits
+    report = judge_objective(
+        objective,
+        trained.params,
+        trained.state,
+        train=splits.train,
+        test=splits.test,
+        seed=run.config.seed,
+        tokenizer=splits.tokenizer,
+    )
+    cells = {row: {column: value.cell() for column, value in of.items()} for row, of in report.rows.items()}
+    atomic_write(folder / HELD_OUT, json.dumps(cells, indent=2) + "\n")
+    place = folder / "figures"
+    place.mkdir(parents=True, exist_ok=True)
+    draw_pictures(place, report.pictures)
+    if report.words:
+        words = [word._asdict() for word in report.words]
+        atomic_write(folder / "masked_words.json", json.dumps(words, indent=2) + "\n")
+        figures.save_masked_words(place / "masked_words.png", report.words)
 
 
-def kept_objective(folder: Path) -> Trained | None:
-    """The objective that a finished stage 1 left in ``folder``; None where it left none.
-
-    Raises:
-      ValueError: when it is damaged, or an objective of one's own cannot be loaded.
-    """
-    file = Path(folder) / FOLDER / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        config = cattrs.structure(kept["config"], ObjectiveConfig)
-    except Exception as error:  # cattrs wraps what a config refuses, a wrong name among it
-        raise ValueError(f"the objective in {file} cannot be used: {'; '.join(transform_error(error))}") from error
-    arrays = jax.tree.map(jnp.asarray, load_tree(file.parent / "arrays"))
-    return Trained(config, kept["augment"], kept["total_steps"], arrays["params"], arrays["state"])
+def single_device(run: Run, encoder: EncoderConfig, trained: TrainedObjective) -> Objective:
+    """The objective made without ``axis_name``."""
+    augment = make_augment(trained.augment) if run.has_images else None
+    return make_objective(trained.config, make_encoder(encoder), augment=augment, total_steps=trained.total_steps)
 
 
-def judge_objective(run: Run, folder: Path, encoder_config: EncoderConfig, trained: Trained) -> None:
-    """Writes to ``folder`` what ``held_out_cells`` and ``objective_figures`` find there: losses on the run's test rows
-    beside the untrained objective's, reconstructions, interpolations and samples, guesses of hidden words."""
-    if has_views(trained.config) or not on_main_process() or not run.splits.test.label.shape[0]:
-        return
-    encoder, augment = make_encoder(encoder_config), make_augment(trained.augment) if run.has_images else None
-    objective = make_objective(trained.config, encoder, augment=augment, total_steps=trained.total_steps)
-    judge_held_out(run, folder, trained.config, encoder, objective, trained)
-    keep_masked_words(run, folder, trained.config, encoder, trained)
-    draw_generated(run, folder, trained.config, encoder, trained)
+def draw_pictures(place: Path, pictures: Pictures) -> None:
+    """Draws those that there are."""
+    if pictures.reconstructions is not None:
+        figures.save_reconstructions(place / "reconstructions.png", pictures.reconstructions)
+    if pictures.interpolations is not None:
+        figures.save_interpolations(place / "interpolations.png", *pictures.interpolations)
+    if pictures.samples is not None:
+        figures.save_samples(place / "samples.png", np.asarray(pictures.samples))
 
 
-def objective_figures(run: Run) -> list[Path]:
-    """The figures of an objective that was judged in the run's folder, if any."""
-    words = [masked_words_figure(run)] if has_masked_words(run.folder) else []
-    return [*words, *generated_figures(run.folder)]
+def held_out_cells(folder: Path) -> dict[str, dict[str, Any]]:
+    """The cells of a stage that was judged: rows "untrained", "pretrained" and any baseline; {} where it was not."""
+    file = folder / HELD_OUT
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def objective_figures(folder: Path) -> list[Path]:
+    """The figures of an objective that was judged in ``folder``, if any."""
+    paths = [folder / "figures" / f"{name}.png" for name in FIGURES]
+    return [path for path in paths if path.is_file()]

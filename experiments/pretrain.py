@@ -24,14 +24,14 @@ from experiments.common import CommonConfig, Run, finish, run_experiment, stage,
 from experiments.evaluate import EvaluateSettings, cells_of, evaluate_model, joined
 from experiments.features import features_model, features_spec, untrained_model
 from experiments.figures import curves_figure, embedding_figure, views_figure
-from experiments.held_out import held_out_cells
-from experiments.objectives import Trained, judge_objective, keep_objective, objective_figures
+from experiments.objectives import held_out_cells, judge_in_folder, keep_objective, objective_figures
 from metarep_jax.data import batch_feed, make_augment, stream_reader, text_feed, with_classmates, with_partners
 from metarep_jax.encoders import check_inputs, encoder_variables, make_encoder
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective
+from metarep_jax.pretrain.trained import TrainedObjective
 from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, compute_dtype, fit, pretraining
-from metarep_jax.types import Feed, Objective, Partnered, Pool
+from metarep_jax.types import Feed, Need, Objective, Partnered, Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +82,14 @@ def pretrain_stage(run: Run, settings: PretrainSettings, folder: Path) -> Model:
 def pretrained_model(run: Run, settings: PretrainSettings, folder: Path) -> Model:
     """Trains stage 1, keeps its objective and judges it, and gives its features."""
     trained = train_objective(run, settings, folder)
-    keep_objective(folder, trained)
-    judge_objective(run, folder, run.config.encoder, trained)
+    keep_objective(run, folder, run.config.encoder, trained)
+    judge_in_folder(run, folder, run.config.encoder, trained)
     return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
 
 
 def train_objective(
     run: Run, settings: PretrainSettings, folder: Path, make: Callable[..., Objective] | None = None
-) -> Trained:
+) -> TrainedObjective:
     """The objective after training, with its heads; goes on, or ends at once, where ``folder`` has checkpoints.
 
     ``make``: gives the objective, in place of ``settings.objective``; takes what ``make_objective`` does after the
@@ -97,7 +97,8 @@ def train_objective(
     """
     config = run.config
     check_inputs(config.encoder, run.splits.train.inputs, run.vocabulary)
-    feed, rows = training_feed(run, settings)
+    reader = streamed(run, settings) if run.splits.config.stream else None
+    rows = run.splits.train.label.shape[0] if reader is None else reader.rows
     train = with_epochs(settings.train, settings.epochs, rows)
 
     encoder = make_encoder(config.encoder, axis_name=AXIS, dtype=compute_dtype(config.precision))
@@ -108,6 +109,8 @@ def train_objective(
     else:
         name = make.__name__
     objective = make(encoder, augment=augment, axis_name=AXIS, total_steps=train.steps)
+    size = settings.train.batch_size
+    feed = training_feed(run, settings, objective.needs) if reader is None else Feed(size, None, reader=reader)
     announce(folder, features_spec(run, config.encoder), settings.whiten)
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
@@ -130,7 +133,7 @@ def train_objective(
         settings=training_settings(config),
         devices=run.devices_of(train),
     )
-    return Trained(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
+    return TrainedObjective(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
 
 
 def enough_to_validate(pool: Pool) -> bool:
@@ -138,24 +141,24 @@ def enough_to_validate(pool: Pool) -> bool:
     return pool.count.shape[0] >= 5 and int(np.asarray(pool.count).min()) > 1
 
 
-def training_feed(run: Run, settings: PretrainSettings) -> tuple[Feed, int]:
-    """Batches of the training images, from the pool on the device or streamed from the disk, and images an epoch."""
+def streamed(run: Run, settings: PretrainSettings) -> Any:
+    """The training images, streamed from the disk."""
+    if settings.neighbours or settings.rotations:
+        raise ValueError("neighbours and rotations need the images on the device; leave out --data.stream, or these")
+    return stream_reader(run.splits, settings.train.batch_size, seed=run.config.seed)
+
+
+def training_feed(run: Run, settings: PretrainSettings, needs: tuple[Need, ...]) -> Feed:
+    """Batches of the training rows, from the pool on the device, with the partners that the objective needs."""
     pool, size, neighbours = run.splits.train, settings.train.batch_size, settings.neighbours
-    if run.splits.config.stream:
-        if neighbours or settings.rotations:
-            raise ValueError(
-                "neighbours and rotations need the images on the device; leave out --data.stream, or these"
-            )
-        reader = stream_reader(run.splits, size, seed=run.config.seed)
-        return Feed(size, None, reader=reader), reader.rows
     if run.splits.tokenizer is not None:
-        return text_feed(pool, size), pool.label.shape[0]
+        return text_feed(pool, size)
     partnered: Pool | Partnered = pool
     if neighbours:
         partnered = with_partners(pool, neighbours)
-    elif settings.objective.name == "supcon":
+    elif "classmates" in needs:
         partnered = with_classmates(pool)
-    return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
+    return batch_feed(partnered, size, rotations=settings.rotations)
 
 
 def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:
@@ -176,7 +179,7 @@ def work(run: Run) -> None:
         *([views_figure(run, settings.augment)] if run.has_images else []),
         curves_figure(run, {"pretrain": run.folder}),
         *([embedding_figure(run, model)] if run.has_classes else []),
-        *objective_figures(run),
+        *objective_figures(run.folder),
     ]
     finish(run, cells, figure_paths=paths)
 
