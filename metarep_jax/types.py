@@ -24,6 +24,7 @@ State = Any
 
 NormMode = Literal["transductive", "support", "one_query", "running"]
 Rotations = Literal["none", "classes", "random"]
+Need = Literal["views", "classmates"]
 
 PAD_TOKEN = 0  # fills up rows of token ids after their end: inputs stay plain arrays, and tell their length themselves
 UNKNOWN_TOKEN, FIRST_TOKEN, END_TOKEN, MASK_TOKEN = 1, 2, 3, 4  # [UNK], [CLS], [SEP] and [MASK]
@@ -157,10 +158,31 @@ def _keep_pool(params: Params, state: State, pool: PyTree, key: Any) -> PyTree:
     return pool
 
 
+class Judge(NamedTuple):
+    """What a trained objective can be judged by beside its loss; None for what it cannot do.
+
+    All are pure functions of ``params`` and ``state``. Norms use running averages: an answer belongs to its own row.
+    """
+
+    reconstruct: Callable[..., dict[str, Array]] | None = None  # (params, state, inputs, keys [n]) -> rows by name
+    interpolate: Callable[..., Array] | None = None  # (params, state, first, second, steps) -> [n, steps, ...]
+    sample: Callable[..., Array] | None = None  # (params, state, key, count, shape) -> [count, *shape]
+    bounds: Callable[..., dict[str, Array]] | None = (
+        None  # (params, state, inputs, key) -> bounds on log p(x) [n], nats
+    )
+    guess: Callable[..., Any] | None = None  # (params, state, tokens, place [n]) -> pretrain.masked_lm.Guesses
+
+
 class Objective(NamedTuple):
     """Stage 1: a loss whose target comes from the data itself.
 
-    ``batch`` is a dict: ``inputs``, ``index`` [n] of the example, ``mask`` and ``label`` where there are any.
+    ``batch`` is a dict: ``inputs``, ``index`` [n] of the example, ``mask`` and ``label`` where there are any. ``init``
+    is called with a whole global batch, and raises ValueError for one that is too small or of another size than the
+    objective can train on.
+
+    ``needs``: "views" where the target is another view of an image, by the ``augment`` that the factory was called
+    with; the second view may then be one of a ``partner`` in the batch. "classmates" where those partners are images of
+    the same label.
     """
 
     init: Callable[..., tuple[Params, State]]  # (key, batch, encoder_params=None)
@@ -168,6 +190,8 @@ class Objective(NamedTuple):
     features: Callable[[Params, State, PyTree], Array]  # (params, state, inputs) -> [batch, dim]
     after_update: Callable[[Params, State, Any], tuple[Params, State]] = _keep
     refresh: Callable[[Params, State, PyTree, Any], PyTree] = _keep_pool
+    needs: tuple[Need, ...] = ()
+    judge: Judge | None = None
 
 
 def query_loss(outputs: Outputs, query: Examples) -> Array:

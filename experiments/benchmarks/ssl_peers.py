@@ -240,7 +240,7 @@ def byol_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def masked_error(outputs: torch.Tensor, patches: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
     """MAE's loss of predicted and true patches [n, l, patch], the true ones normalised, where ``masked`` [n, l]."""
-    var, mean = torch.var_mean(patches, -1, correction=0, keepdim=True)
+    var, mean = torch.var_mean(patches, -1, correction=1, keepdim=True)
     error = (outputs - (patches - mean) * torch.rsqrt(var + 1e-6)).square().mean(-1)
     return (error * masked).sum() / masked.sum()
 

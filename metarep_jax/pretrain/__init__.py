@@ -3,7 +3,7 @@
 from metarep_jax.pretrain.autoencoder import autoencoder, denoising_autoencoder
 from metarep_jax.pretrain.barlow import barlow
 from metarep_jax.pretrain.byol import byol
-from metarep_jax.pretrain.config import OBJECTIVES, ObjectiveConfig, has_views, make_objective
+from metarep_jax.pretrain.config import OBJECTIVES, ObjectiveConfig, is_judged_alone, make_objective
 from metarep_jax.pretrain.contrast import info_nce, nt_xent
 from metarep_jax.pretrain.cpc import cpc
 from metarep_jax.pretrain.dino import dino
@@ -32,8 +32,8 @@ __all__ = [
     "denoising_autoencoder",
     "dino",
     "embedding_health",
-    "has_views",
     "info_nce",
+    "is_judged_alone",
     "mae",
     "make_objective",
     "masked_lm",

@@ -1,6 +1,7 @@
-"""The autoencoder: features from which the input can be made again; denoising, from a corrupted copy of it."""
+"""The autoencoder: features that the input is reconstructed from; denoising, from a corrupted copy of it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Key, Shaped
 from metarep_jax.encoders.decoder import make_decoder
 from metarep_jax.encoders.layers import as_image_float
 from metarep_jax.pretrain.chain import Chain, chain, encoder_features
-from metarep_jax.types import Keys, Objective
+from metarep_jax.types import Judge, Keys, Objective
 
 DROP = 0.25  # of the denoising autoencoder (Vincent et al. 2008, table 1)
 
@@ -62,12 +63,25 @@ def autoencoder(
         outputs, state = net(clean.shape[1:]).apply(params, state, corrupt(keys.example, clean, noise, drop))
         return jnp.mean(jnp.square(outputs["decoder"] - clean)), (state, {})
 
-    return Objective(init, loss, encoder_features(encoder))
+    draw = partial(reconstruct, encoder, noise=noise, drop=drop, decoder=decoder)
+    return Objective(init, loss, encoder_features(encoder), judge=Judge(reconstruct=draw))
 
 
-def denoising_autoencoder(encoder: nn.Module, *, noise: float = 0.0, drop: float = DROP, **more: Any) -> Objective:
-    """``autoencoder`` with a quarter of the input dropped unless told otherwise."""
-    return autoencoder(encoder, noise=noise, drop=drop, **more)
+def denoising_autoencoder(
+    encoder: nn.Module,
+    *,
+    noise: float = 0.0,
+    drop: float = DROP,
+    decoder: Callable[[tuple[int, ...]], nn.Module] = make_decoder,
+) -> Objective:
+    """``autoencoder`` that drops a quarter of the input by default.
+
+    Args:
+      encoder, decoder: as in ``autoencoder``.
+      noise: standard deviation of Gaussian noise added to inputs (images are in [0, 1]); not negative.
+      drop: probability that a number of the input is set to 0; in [0, 1).
+    """
+    return autoencoder(encoder, noise=noise, drop=drop, decoder=decoder)
 
 
 def corrupt(keys: Key[Array, " n"], inputs: Float[Array, "n ..."], noise: float, drop: float) -> Float[Array, "n ..."]:
@@ -101,10 +115,5 @@ def reconstruct(
     clean = as_image_float(inputs)
     seen = corrupt(keys, clean, noise, drop)
     features = encoder_features(encoder)(params, state, seen)
-    made: Any = decoder(clean.shape[1:]).apply({"params": params["decoder"]}, features)
-    return {"original": clean, **({"corrupted": seen} if noise or drop else {}), "reconstruction": made}
-
-
-def reconstruct_denoised(*args: Any, drop: float = DROP, noise: float = 0.0, **more: Any) -> dict[str, Array]:
-    """``reconstruct`` with the corruption that ``denoising_autoencoder`` has unless told otherwise."""
-    return reconstruct(*args, drop=drop, noise=noise, **more)
+    decoded: Any = decoder(clean.shape[1:]).apply({"params": params["decoder"]}, features)
+    return {"original": clean, **({"corrupted": seen} if noise or drop else {}), "reconstruction": decoded}

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_positive
+from metarep_jax.pretrain.checks import check_positive, with_least_batch
 from metarep_jax.pretrain.devices import mean_over
 from metarep_jax.pretrain.heads import Head, standardise
 from metarep_jax.pretrain.health import embedding_health
@@ -38,7 +38,7 @@ def barlow(
       ``embedding_std`` and ``effective_rank``.
 
     Raises:
-      ValueError: for a weight or a width that is not positive.
+      ValueError: for a weight or a width that is not positive, and by ``init`` for a batch of one.
 
     References:
       Zbontar et al. 2021, Barlow Twins, https://arxiv.org/abs/2103.03230, eq. 1 and 2, algorithm 1. In this file both
@@ -55,7 +55,8 @@ def barlow(
         metrics = {"correlation": jnp.diagonal(matrix).mean(), **embedding_health(outputs["encoder"], axis_name)}
         return redundancy(matrix, off_diagonal), (state, metrics)
 
-    return Objective(net.init, loss, encoder_features(encoder))
+    init = with_least_batch("barlow", net.init, "since it correlates dimensions over them")
+    return Objective(init, loss, encoder_features(encoder), needs=("views",))
 
 
 def cross_correlation(

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_momentum, check_positive
+from metarep_jax.pretrain.checks import check_momentum, check_positive, with_least_batch
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.simsiam import negative_cosine
@@ -40,7 +40,7 @@ def byol(
       teacher is ``state["teacher"]``.
 
     Raises:
-      ValueError: for a momentum or a width out of range.
+      ValueError: for a momentum or a width out of range, and by ``init`` for a batch of one.
 
     References:
       Grill et al. 2020, Bootstrap Your Own Latent, https://arxiv.org/abs/2006.07733, eq. 1 and 2, algorithm 1. In this
@@ -61,9 +61,7 @@ def byol(
         value = (2 + 2 * negative_cosine(q1, z2)) + (2 + 2 * negative_cosine(q2, z1))
         return value, (moved, embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(
-        with_teacher(online.init, "encoder", "projector"),
-        loss,
-        encoder_features(encoder),
-        follow(momentum, total_steps),
+    init = with_least_batch(
+        "byol", with_teacher(online.init, "encoder", "projector"), "since its heads normalise over them"
     )
+    return Objective(init, loss, encoder_features(encoder), follow(momentum, total_steps), needs=("views",))

@@ -20,9 +20,9 @@ class Chain(NamedTuple):
 
 
 def chain(**modules: nn.Module) -> Chain:
-    """The modules in the order given; the first is called "encoder" and may start from given variables.
+    """The modules in the order given; the first is called "encoder" and may start from trained variables.
 
-    ``apply`` gives the output of every module under its name. Norms use the statistics of the rows given, and the moved
+    ``apply`` gives the output of every module under its name. Norms use the statistics of its rows, and the moved
     state holds their running averages.
     """
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from flax import linen as nn
 
@@ -24,7 +24,7 @@ from metarep_jax.pretrain.supcon import supcon
 from metarep_jax.pretrain.swav import swav
 from metarep_jax.pretrain.vae import vae
 from metarep_jax.pretrain.vicreg import vicreg
-from metarep_jax.types import Objective
+from metarep_jax.types import Need, Objective
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "autoencoder": autoencoder,
@@ -81,28 +81,43 @@ def make_objective(
         0: only views of the same image.
 
     Raises:
-      ValueError: for an unknown name, a path that does not import, a factory that returns something else, or neighbours
-        for an objective that has no place for them.
+      ValueError: for values out of range, a factory that returns something else, views that there are none of, or
+        neighbours for an objective that has no place for them.
     """
-    if augment is None and has_views(config):
-        raise ValueError(
-            f"{config.name} needs views of images, and these inputs have none; take masked_lm for text, cpc for audio"
-        )
-    if neighbours and (config.name == "supcon" or not has_views(config)):
-        raise ValueError(
-            f"neighbours serve as the other view of an image, and {config.name} has none or takes labels for it; leave "
-            "neighbours at 0, or take an objective of two views"
-        )
+    if augment is None and requires_augment(config):
+        raise ValueError(no_views(config.name))
     how = {"augment": augment, "axis_name": axis_name, "total_steps": total_steps}
     objective = config.build(
         encoder, wanted=Objective, **{name: value for name, value in how.items() if value is not None}
     )
-    if neighbours:
-        return with_neighbours(objective, neighbours=neighbours, after=neighbours_after)
-    return objective
+    if requires_augment(config) and "views" not in objective.needs:
+        objective = objective._replace(needs=("views", *objective.needs))  # one of your own need not say it twice
+    if unknown := set(objective.needs) - set(get_args(Need)):
+        raise ValueError(f"{config.name} needs {', '.join(sorted(unknown))}; known needs: {', '.join(get_args(Need))}")
+    if augment is None and "views" in objective.needs:
+        raise ValueError(no_views(config.name))
+    if not neighbours:
+        return objective
+    if "views" not in objective.needs or "classmates" in objective.needs:
+        raise ValueError(
+            f"neighbours serve as the other view of an image, and {config.name} has none or takes labels for it; leave "
+            "neighbours at 0, or take an objective of two views"
+        )
+    return with_neighbours(objective, neighbours=neighbours, after=neighbours_after)
 
 
-def has_views(config: ObjectiveConfig) -> bool:
-    """Whether the objective is one of views of an image, and cannot do without them."""
+def is_judged_alone(objective: Objective) -> bool:
+    """Whether the loss on held-out rows says something by itself: that of matching two views says little, unless the
+    objective brings its own ``judge``."""
+    return "views" not in objective.needs or objective.judge is not None
+
+
+def requires_augment(config: ObjectiveConfig) -> bool:
+    """Whether the factory cannot be called without ``augment``."""
     parameter = inspect.signature(config.factory).parameters.get("augment")
     return parameter is not None and parameter.default is parameter.empty
+
+
+def no_views(name: str) -> str:
+    """The sentence about inputs that no views can be taken of."""
+    return f"{name} needs views of images, and these inputs have none; take masked_lm for text, cpc for audio"

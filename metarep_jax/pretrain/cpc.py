@@ -1,6 +1,5 @@
-"""Contrastive predictive coding: from what has been, tell what comes next from what does not."""
+"""Contrastive predictive coding: from the past, predict which frames come next, among frames that do not."""
 
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -13,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.sequences import ContextEncoder
 from metarep_jax.pretrain.chain import encoder_features
+from metarep_jax.pretrain.checks import with_least_batch
 from metarep_jax.pretrain.devices import gather_rows, own_rows
 from metarep_jax.pretrain.modules import trained, weighted_mean
 from metarep_jax.types import Keys, Metrics, Objective
@@ -35,18 +35,18 @@ class Predictors(nn.Module):
 def cpc(
     encoder: nn.Module,
     *,
-    ahead: Sequence[int] = tuple(range(1, 13)),
-    negatives: str = "within",
+    ahead: tuple[int, ...] = tuple(range(1, 13)),
+    negatives: Negatives = "within",
     axis_name: str | None = None,
 ) -> Objective:
     """From the GRU's state at every place of a sequence, each of several next frames is predicted, contrastively.
 
     Args:
       encoder: a ``ContextEncoder``: frames, and the GRU over them. It is handed on whole.
-      ahead: how many places ahead is predicted, once for each; for image patches, multiples of the grid's columns
-        predict what lies below.
-      negatives: see ``next_frame_loss``. Those of one's own sequence leave out what all its frames share (the speaker);
-        those of other sequences keep it.
+      ahead: how many places ahead is predicted, once for each; at least 1 each. For image patches, multiples of the
+        grid's columns predict what lies below.
+      negatives: frames "within" the same sequence, which leave out what all its frames share (the speaker); those of
+        other sequences at the same place ("across"), which keep it; or "all" frames of all sequences.
       axis_name: the mapped axis over which the batch is sharded, or None.
 
     Returns:
@@ -54,8 +54,8 @@ def cpc(
       ``prediction_accuracy`` the share of them whose frame has the highest score.
 
     Raises:
-      ValueError: for places ahead that are not positive or beyond the sequences' length, unknown negatives, or an
-        encoder without frames.
+      ValueError: for places ahead that are not positive, unknown negatives, or an encoder without frames; by ``init``
+        for places beyond the sequences' length, and for a batch of one whose negatives are of other sequences.
 
     References:
       van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, sections 2.2, 2.3 and 3.1 (12 frames ahead).
@@ -73,8 +73,8 @@ def cpc(
         encoder_key, predictors_key = jax.random.split(key)
         inputs = batch["inputs"][:2]
         variables = encoder_params or encoder.init(encoder_key, inputs)
-        found: Any = encoder.apply(variables, inputs, method="sequence")
-        frames, contexts, _ = found
+        sequence: Any = encoder.apply(variables, inputs, method="sequence")
+        frames, contexts, _ = sequence
         if frames.shape[1] <= max(ahead):
             raise ValueError(
                 f"cpc: predicts up to {max(ahead)} frames ahead, but sequences have {frames.shape[1]} in all"
@@ -90,6 +90,8 @@ def cpc(
         value, metrics = next_frame_loss(predicted, frames, keep, ahead=ahead, negatives=negatives, axis_name=axis_name)
         return value, (state, metrics)
 
+    if negatives == "across":
+        init = with_least_batch("cpc", init, "since negatives are of other sequences")
     return Objective(init, loss, encoder_features(encoder))
 
 
@@ -98,8 +100,8 @@ def next_frame_loss(
     frames: Float[Array, "n l dim"],
     keep: Bool[Array, "n l"],
     *,
-    ahead: Sequence[int],
-    negatives: str,
+    ahead: tuple[int, ...],
+    negatives: Negatives,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """InfoNCE of predictions against the frames that came: cross-entropy of inner products over N candidates.
@@ -109,7 +111,7 @@ def next_frame_loss(
       frames: what is there.
       keep: which frames count; others are neither predicted, nor predicted from, nor candidates.
       ahead: k numbers of places.
-      negatives: what is told apart. "within": all frames of the same sequence (N = l); "across": the frames at the same
+      negatives: the candidates. "within": all frames of the same sequence (N = l); "across": the frames at the same
         place of all sequences of the global batch (N = their number); "all": all frames of all sequences. The right
         frame is always among them, and counted in N once.
       axis_name: the mapped axis over which the sequences are sharded, or None.

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_momentum, check_positive
+from metarep_jax.pretrain.checks import check_momentum, check_not_negative, check_positive
 from metarep_jax.pretrain.devices import mean_over
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
@@ -47,7 +47,8 @@ def dino(
       centre_momentum: of the mean of the teacher's outputs over batches, which is subtracted from them; in [0, 1).
       prototypes: outputs; the paper has 65,536.
       freeze_steps: first steps in which the last layer stays as it is; the paper has one epoch.
-      local_augment, local_crops: multi-crop: more views, which only the student sees (``make_views``).
+      local_crops: multi-crop: so many more views, which only the student sees (``make_views``).
+      local_augment: of those views: a name that ``data.make_augment`` knows, or a function as ``augment``.
       hidden, out: of the head's three layers; ``out`` is the bottleneck before the last, normalised layer.
       axis_name: the mapped axis over which the batch is sharded, or None.
       total_steps: where the teacher's momentum reaches 1, along a cosine; None: it stays.
@@ -65,6 +66,7 @@ def dino(
     """
     check_positive("dino", temperature=temperature, teacher_temperature=teacher_temperature, prototypes=prototypes)
     check_positive("dino", hidden=hidden, out=out)
+    check_not_negative("dino", freeze_steps=freeze_steps)
     check_momentum("dino", momentum=momentum, centre_momentum=centre_momentum)
     local_augment = check_crops("dino", local_augment, local_crops)
     net = chain(encoder=encoder, projector=Head((hidden, hidden, out), norm="none"))
@@ -91,4 +93,4 @@ def dino(
         metrics = {"teacher_entropy": jax.scipy.special.entr(target).sum(-1).mean()}
         return value, ({**moved, "centre": centre}, metrics | embedding_health(features, axis_name))
 
-    return Objective(init, loss, encoder_features(encoder), follow(momentum, total_steps))
+    return Objective(init, loss, encoder_features(encoder), follow(momentum, total_steps), needs=("views",))

@@ -1,72 +1,28 @@
-"""What generative objectives make of images: reconstructions of all of them; the VAE's interpolations and samples."""
+"""Images by a trained VAE: reconstructions, lines between two images, and samples of the prior."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float, Key, Shaped
 
-from metarep_jax.encoders.decoder import make_decoder
 from metarep_jax.encoders.layers import as_image_float
-from metarep_jax.pretrain.autoencoder import reconstruct, reconstruct_denoised
-from metarep_jax.pretrain.config import ObjectiveConfig
-from metarep_jax.pretrain.mae import fill_in
-from metarep_jax.pretrain.vae import VAE, vae_model
+from metarep_jax.pretrain.vae_model import VAE, decoded, draw_pixels, latents
 
 
-def reconstruct_vae(
-    encoder: nn.Module,
-    params: Any,
-    state: Any,
-    inputs: Shaped[Array, "n *shape"],
-    keys: Key[Array, " n"],
-    *,
-    latent: int = 32,
-    likelihood: str = "bernoulli",
-    std: float = 0.1,
-    binarise: bool = False,
-    decoder: Callable[[tuple[int, ...]], nn.Module] = make_decoder,
+def reconstruct_by_mean(
+    model: VAE, params: Any, state: Any, inputs: Shaped[Array, "n *shape"], keys: Key[Array, " n"], *, binarise: bool
 ) -> dict[str, Float[Array, "n *shape"]]:
-    """What a trained VAE makes of inputs; settings as those of ``vae``.
+    """Inputs and their reconstructions.
 
     Returns:
       "original"; with ``binarise`` "pixels drawn", which is what the encoder sees; and "reconstruction": the means of
-      the pixels given the mean of the latents.
+      the pixels, for the mean of the latents.
     """
-    model = vae_model(encoder, latent=latent, likelihood=likelihood, std=std, decoder=decoder)
     x = as_image_float(inputs)
-    seen = jax.vmap(jax.random.bernoulli)(keys, x).astype(x.dtype) if binarise else x
-    made = decoded(model, params, state, latents(model, params, state, seen), x.shape[1:])
-    return {"original": x, **({"pixels drawn": seen} if binarise else {}), "reconstruction": made}
-
-
-RECONSTRUCTIONS: dict[str, Callable[..., dict[str, Array]]] = {
-    "autoencoder": reconstruct,
-    "denoising_autoencoder": reconstruct_denoised,
-    "mae": fill_in,
-    "vae": reconstruct_vae,
-}
-
-
-def reconstructions(
-    config: ObjectiveConfig, encoder: nn.Module, params: Any, state: Any, inputs: Array, keys: Key[Array, " n"]
-) -> dict[str, Float[Array, "n *shape"]]:
-    """Rows of images by name, from the original to its reconstruction, of an objective in ``RECONSTRUCTIONS``.
-
-    Args:
-      config: the objective's.
-      encoder: made without ``axis_name``.
-      params, state: trained.
-      inputs: images [n, h, w, c].
-      keys: one an image, of what is random in it.
-    """
-    function = RECONSTRUCTIONS[config.name]
-    takes = inspect.signature(function).parameters
-    how = {name: value for name, value in config.settings.items() if name in takes}
-    return function(encoder, params, state, inputs, keys, **how)
+    seen = draw_pixels(keys, x) if binarise else x
+    reconstruction = decoded(model, params, state, latents(model, params, state, seen), x.shape[1:])
+    return {"original": x, **({"pixels drawn": seen} if binarise else {}), "reconstruction": reconstruction}
 
 
 def interpolate(
@@ -88,24 +44,12 @@ def interpolate(
     start, end = (latents(model, params, state, as_image_float(x)) for x in (first, second))
     share = jnp.linspace(0, 1, steps)[:, None]
     line = start[:, None] * (1 - share) + end[:, None] * share
-    found = decoded(model, params, state, line.reshape(-1, model.latent), first.shape[1:])
-    return found.reshape(len(first), steps, *first.shape[1:])
+    means = decoded(model, params, state, line.reshape(-1, model.latent), first.shape[1:])
+    return means.reshape(len(first), steps, *first.shape[1:])
 
 
 def sample_prior(
     model: VAE, params: Any, state: Any, key: Key[Array, ""], count: int, shape: tuple[int, ...]
 ) -> Float[Array, "count *shape"]:
-    """Means of x given latents from the prior N(0, I)."""
+    """Means of x for latents drawn from the prior N(0, I)."""
     return decoded(model, params, state, jax.random.normal(key, (count, model.latent)), shape)
-
-
-def latents(model: VAE, params: Any, state: Any, x: Float[Array, "n *shape"]) -> Float[Array, "n latent"]:
-    """The means of q(z|x), norms by running averages."""
-    return model.posterior(params, state, x, running=True)[0][0]
-
-
-def decoded(
-    model: VAE, params: Any, state: Any, z: Float[Array, "n latent"], shape: tuple[int, ...]
-) -> Float[Array, "n *shape"]:
-    """The means of p(x|z)."""
-    return model.means(model.decode(params, state, z, shape)[0])

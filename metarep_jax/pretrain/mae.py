@@ -20,7 +20,7 @@ from metarep_jax.encoders.transformer import (
 from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.checks import check_positive
 from metarep_jax.pretrain.modules import trained
-from metarep_jax.types import Keys, Objective
+from metarep_jax.types import Judge, Keys, Objective
 
 
 class PatchDecoder(nn.Module):
@@ -34,15 +34,15 @@ class PatchDecoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, states: Float[Array, "n kept dim"], visible: Int[Array, "n shown"], size: tuple[int, int, int]
+        self, states: Float[Array, "n kept dim"], visible: Int[Array, "n visible"], size: tuple[int, int, int]
     ) -> Float[Array, "n l patch"]:
         h, w, c = size
         place = grid_positions((h, w), self.patch, self.width)
         x = nn.Dense(self.width)(states)
-        first, shown = jnp.split(x, [x.shape[1] - visible.shape[1]], axis=1)  # the readout's own vector, if it has one
+        first, kept = jnp.split(x, [x.shape[1] - visible.shape[1]], axis=1)  # the readout's own vector, if it has one
         missing = self.param("missing", SMALL, (self.width,), jnp.float32)
         whole = jnp.broadcast_to(missing, (len(x), *place.shape))
-        whole = jax.vmap(lambda row, at, value: row.at[at].set(value))(whole, visible, shown.astype(whole.dtype))
+        whole = jax.vmap(lambda row, at, value: row.at[at].set(value))(whole, visible, kept.astype(whole.dtype))
         x = jnp.concatenate([first, whole + place], axis=1)
         blocks = [Block(self.heads, name=f"block{index + 1}") for index in range(self.depth)]
         x = nn.LayerNorm()(through(self, blocks, x, None))[:, first.shape[1] :]
@@ -64,14 +64,16 @@ def mae(
       encoder: a ``VisionTransformer``.
       mask_ratio: share of the patches that are left out, in (0, 1); at least one is left out, and one stays.
       decoder_width, decoder_depth, decoder_heads: shape of the decoder, which is dropped afterwards.
-      normalise: whether a patch's pixels are predicted relative to its own mean and standard deviation.
+      normalise: whether a patch's pixels are predicted relative to its own mean and standard deviation (of the
+        unbiased variance, as in the authors' code).
 
     Returns:
       An ``Objective``; its loss is the squared error, a mean over the pixels of the patches that were left out.
 
     Raises:
-      ValueError: for a ratio outside (0, 1) or one that leaves no patch out or none in, an encoder without patches, or
-        heads that do not divide the decoder's width.
+      ValueError: for a ratio outside (0, 1), an encoder without patches, or heads that do not divide the decoder's
+        width; by ``init`` for a ratio that leaves no patch out or none in, and for patches of a single number, which
+        have no deviation to be normalised by.
 
     References:
       He et al. 2021, https://arxiv.org/abs/2111.06377, section 3; tables 1c and 1d for what has a default here.
@@ -88,6 +90,7 @@ def mae(
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         encoder_key, decoder_key = jax.random.split(key)
         images = batch["inputs"][:2]
+        check_contrast(encoder.patch**2 * images.shape[-1], normalise)
         variables = encoder_params or encoder.init(encoder_key, images)
         visible = jnp.tile(jnp.arange(visible_count(images.shape, encoder.patch, mask_ratio)), (len(images), 1))
         states = encoder.apply(variables, images, visible, method="states")
@@ -104,7 +107,8 @@ def mae(
         outputs, state = trained(decoder, "decoder", params, state, states, visible, images.shape[1:])
         return masked_error(outputs, patches, masked, normalise), (state, {})
 
-    return Objective(init, loss, encoder_features(encoder))
+    draw = partial(fill_in, encoder, decoder, mask_ratio=mask_ratio, normalise=normalise)
+    return Objective(init, loss, encoder_features(encoder), judge=Judge(reconstruct=draw))
 
 
 def choose_patches(keys: Key[Array, " n"], patches: int, kept: int) -> tuple[Int[Array, "n kept"], Bool[Array, "n l"]]:
@@ -127,23 +131,34 @@ def masked_error(
 
 
 def level_and_spread(patches: Float[Array, "n l patch"]) -> tuple[Float[Array, "n l 1"], Float[Array, "n l 1"]]:
-    """Each patch's mean and standard deviation; that of a patch without contrast is small, not 0, as in the authors'
-    code."""
-    return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True) + 1e-6)
+    """Each patch's mean and standard deviation, as in the authors' code: the root of the unbiased variance (a sum of
+    squares divided by one less than their number), plus 1e-6 so that a patch without contrast has one too.
+
+    References:
+      He et al. 2021, section 3, "Reconstruction target"; ``forward_loss`` in https://github.com/facebookresearch/mae.
+    """
+    return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True, ddof=1) + 1e-6)
+
+
+def check_contrast(numbers: int, normalise: bool) -> None:
+    """Raises ValueError for patches of so many numbers that cannot be normalised."""
+    if normalise and numbers < 2:
+        raise ValueError(
+            "mae: a patch of one number has no standard deviation to be normalised by; give normalise=False or larger "
+            "patches"
+        )
 
 
 def fill_in(
     encoder: Any,
+    decoder: PatchDecoder,
     params: Any,
     state: Any,
     inputs: Shaped[Array, "n h w c"],
     keys: Key[Array, " n"],
     *,
-    mask_ratio: float = 0.75,
-    decoder_width: int = 128,
-    decoder_depth: int = 2,
-    decoder_heads: int = 4,
-    normalise: bool = True,
+    mask_ratio: float,
+    normalise: bool,
 ) -> dict[str, Float[Array, "n h w c"]]:
     """What a trained masked autoencoder makes of images; settings as those of ``mae``.
 
@@ -158,7 +173,6 @@ def fill_in(
     patches: Any = encoder.apply(variables, inputs, method="patches")
     visible, masked = choose_patches(keys, patches.shape[1], kept)
     states = encoder.apply(variables, inputs, visible, method="states")
-    decoder = PatchDecoder(patch, decoder_width, decoder_depth, decoder_heads)
     outputs: Any = decoder.apply({"params": params["decoder"]}, states, visible, inputs.shape[1:])
     hidden = masked[..., None]
     if normalise:

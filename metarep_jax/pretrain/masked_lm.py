@@ -14,7 +14,7 @@ from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.transformer import TextTransformer
 from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.modules import trained, weighted_mean
-from metarep_jax.types import MASK_TOKEN, SPECIAL_TOKENS, Keys, Objective
+from metarep_jax.types import MASK_TOKEN, SPECIAL_TOKENS, Judge, Keys, Objective
 
 MASKED, RANDOM = 0.8, 0.1  # shares of the chosen tokens that become [MASK], or any token; the rest stay as they are
 
@@ -96,7 +96,7 @@ def masked_lm(encoder: nn.Module, *, share: float = 0.15, axis_name: str | None 
         hits = (logits.argmax(-1) == wanted).astype(jnp.float32)
         return value, (state, {"masked_accuracy": mean(hits)})
 
-    return Objective(init, loss, encoder_features(encoder))
+    return Objective(init, loss, encoder_features(encoder), judge=Judge(guess=partial(masked_guesses, encoder)))
 
 
 def token_logits(

@@ -1,4 +1,4 @@
-"""Momentum contrast: a query must find its key, made by a momentum teacher, among a queue of earlier keys."""
+"""Momentum contrast: a query must find its key, by a momentum teacher, among a queue of earlier keys."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from jaxtyping import Array
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_momentum, check_positive
+from metarep_jax.pretrain.checks import check_momentum, check_positive, with_least_batch
 from metarep_jax.pretrain.contrast import info_nce
 from metarep_jax.pretrain.devices import gather_rows
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.queue import enqueue, first_queue
-from metarep_jax.pretrain.shuffled_norm import apply_in_groups, shuffle, unsynchronised
+from metarep_jax.pretrain.shuffled_norm import apply_in_groups, check_groups, shuffle, unsynchronised
 from metarep_jax.pretrain.teacher import follow, with_teacher
 from metarep_jax.pretrain.views import Augment, make_views
 from metarep_jax.types import Keys, Objective
@@ -36,12 +36,12 @@ def moco(
     """MoCo v2. Teacher and student normalise in ``groups`` of the global batch, the teacher after a shuffle.
 
     The groups, not the devices, decide whose statistics are taken together: the update is the same on any number of
-    devices that divides ``groups``, one included (``shuffled_norm``). ``encoder`` may be given with any ``axis_name``.
+    devices that divides ``groups``, one included (``shuffled_norm``). ``encoder`` may have any ``axis_name``.
 
     Args:
       encoder: a module of ``metarep_jax.encoders``.
       augment: ``(keys [n], images [n, h, w, c]) -> float views [n, h, w, c]``, random in its keys only.
-      momentum: m of the teacher; the paper has 0.999 for a queue of 65,536.
+      momentum: m of the teacher; the paper has 0.999 for a queue of 65,536. In [0, 1).
       temperature: τ; positive.
       queue: keys kept; a multiple of the global batch.
       groups: of batch norm; 8, as the paper has GPUs.
@@ -53,8 +53,8 @@ def moco(
       queue are in ``state``.
 
     Raises:
-      ValueError: for settings out of range, by ``init`` and ``loss`` for a queue that the batch does not divide, and by
-        ``loss`` for groups that do not divide it.
+      ValueError: for settings out of range, and by ``init`` and ``loss`` for a queue that the batch does not divide and
+        for groups that do not divide it.
 
     References:
       He et al. 2020, https://arxiv.org/abs/1911.05722, algorithm 1; Chen et al. 2020, Improved Baselines with Momentum
@@ -65,6 +65,7 @@ def moco(
     net = chain(encoder=unsynchronised(encoder), projector=Head((hidden, out), norm="none"))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
+        check_groups(groups, batch["inputs"].shape[0])
         net_key, queue_key = jax.random.split(key)
         params, state = with_teacher(net.init, "encoder", "projector")(net_key, batch, encoder_params)
         keys = first_queue(queue_key, queue, out, batch["inputs"].shape[0])
@@ -83,7 +84,7 @@ def moco(
         state = {**state, **moved, "queue": enqueue(state["queue"], gather_rows(key, axis_name))}
         return value, (state, metrics | embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(init, loss, encoder_features(encoder), follow(momentum))
+    return Objective(init, loss, encoder_features(encoder), follow(momentum), needs=("views",))
 
 
 def moco_v3(
@@ -101,8 +102,9 @@ def moco_v3(
 
     Args:
       encoder: a module of ``metarep_jax.encoders``; give it the same ``axis_name`` for synchronised statistics.
-      augment, temperature, axis_name: as in ``moco``.
+      augment, axis_name: as in ``moco``.
       momentum: of the teacher, where it starts; in [0, 1).
+      temperature: τ; positive.
       hidden, out: widths of the projector, three layers, and of the predictor, two; the paper has 4096 and 256.
       total_steps: where the momentum reaches 1, along a cosine; None: it stays.
 
@@ -110,7 +112,7 @@ def moco_v3(
       An ``Objective`` with the metrics of ``moco``.
 
     Raises:
-      ValueError: for settings out of range.
+      ValueError: for settings out of range, and by ``init`` for a batch of one.
 
     References:
       Chen et al. 2021, An Empirical Study of Training Self-Supervised Vision Transformers,
@@ -134,9 +136,7 @@ def moco_v3(
         metrics = jax.tree.map(lambda one, other: jnp.mean(jnp.stack([one, other])), contrast[0][1], contrast[1][1])
         return value, (moved, metrics | embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(
-        with_teacher(online.init, "encoder", "projector"),
-        loss,
-        encoder_features(encoder),
-        follow(momentum, total_steps),
+    init = with_least_batch(
+        "moco_v3", with_teacher(online.init, "encoder", "projector"), "since it contrasts them with each other"
     )
+    return Objective(init, loss, encoder_features(encoder), follow(momentum, total_steps), needs=("views",))

@@ -13,13 +13,13 @@ from metarep_jax.types import Keys, Objective, Partnered
 
 
 def with_neighbours(objective: Objective, *, neighbours: int, after: int = 0) -> Objective:
-    """``objective`` with images that look alike as each other's second view, found anew whenever it refreshes.
+    """``objective`` with images that look alike as each other's second view, searched anew at every refresh.
 
     No label is used. The feed's pool is ``Partnered``: ``refresh`` fills it with the mutual neighbours among the
     ``neighbours`` nearest images, by the half-whitened features of the moment.
 
     Args:
-      objective: of two views, made by ``views.make_views``.
+      objective: of two views, by ``views.make_views``.
       neighbours: at least 1.
       after: step from which neighbours serve; features that are too young find neighbours of other classes.
 

@@ -1,4 +1,4 @@
-"""PsCo: pseudo-supervised contrast. Few-shot tasks made of a batch and a queue, anew at every step, without labels."""
+"""PsCo: pseudo-supervised contrast. Every step is a few-shot task, of a batch and a queue, without labels."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.pretrain.chain import Chain, chain, encoder_features
-from metarep_jax.pretrain.checks import check_momentum, check_positive
+from metarep_jax.pretrain.checks import check_momentum, check_positive, with_least_batch
 from metarep_jax.pretrain.contrast import info_nce
 from metarep_jax.pretrain.devices import gather_rows, own_rows
 from metarep_jax.pretrain.heads import Head
@@ -43,8 +43,9 @@ def psco(
     Args:
       encoder: a module of ``metarep_jax.encoders``; give it the same ``axis_name`` for synchronised statistics.
       augment: ``(keys [n], images [n, h, w, c]) -> float views [n, h, w, c]``, random in its keys only.
-      momentum: m of the teacher that makes keys.
-      temperature: of MoCo's term. task_temperature: of the task's. Both positive.
+      momentum: m of the teacher that makes keys; in [0, 1).
+      temperature: of MoCo's term; positive.
+      task_temperature: of the task's term; positive.
       shot: K; the authors take 1 on Omniglot, 4 on miniImageNet.
       queue: keys kept, a multiple of the global batch; the authors have 16,384.
       epsilon, iterations: of the Sinkhorn assignment.
@@ -56,7 +57,8 @@ def psco(
       embedding is of their class), ``contrastive_accuracy``, ``embedding_std`` and ``effective_rank``.
 
     Raises:
-      ValueError: for settings out of range, and by ``init`` and ``loss`` for a queue that the batch does not divide.
+      ValueError: for settings out of range, by ``init`` for a batch of one, and by ``init`` and ``loss`` for a queue
+        that the batch does not divide.
 
     References:
       Jang et al., Unsupervised Meta-learning via Few-shot Pseudo-supervised Contrastive Learning, ICLR 2023,
@@ -71,7 +73,7 @@ def psco(
     target = chain(encoder=encoder, projector=projector)
     online: Chain = chain(encoder=encoder, projector=projector, predictor=Head((hidden, out), axis_name=axis_name))
 
-    def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
+    def begin(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         net_key, queue_key = jax.random.split(key)
         params, state = with_teacher(online.init, "encoder", "projector")(net_key, batch, encoder_params)
         keys = first_queue(queue_key, queue, out, batch["inputs"].shape[0])
@@ -93,7 +95,8 @@ def psco(
         state = {**moved, "queue": enqueue(state["queue"], everyone)}
         return task_loss + contrast, (state, metrics | embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(init, loss, encoder_features(encoder), follow(momentum))
+    init = with_least_batch("psco", begin, "since its heads normalise over them")
+    return Objective(init, loss, encoder_features(encoder), follow(momentum), needs=("views",))
 
 
 def pseudo_support(

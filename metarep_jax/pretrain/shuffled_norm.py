@@ -20,7 +20,7 @@ from metarep_jax.pretrain.devices import device_count, gather_rows, own_rows
 
 
 def unsynchronised(encoder: nn.Module) -> nn.Module:
-    """The encoder with batch statistics of the rows that it is given, not of all devices'."""
+    """The encoder with batch statistics of its own rows, not of all devices'."""
     return encoder.clone(axis_name=None) if getattr(encoder, "axis_name", None) is not None else encoder
 
 
@@ -40,17 +40,22 @@ def apply_in_groups(
     """
     devices = device_count(axis_name)
     own, n = groups // devices, rows.shape[0]
-    if groups % devices or n % own:
-        raise ValueError(
-            f"shuffled batch norm in {groups} groups needs a number of devices that divides it and a batch that it "
-            f"divides; got {devices} devices and a global batch of {n * devices}"
-        )
+    check_groups(groups, n * devices, devices)
     parts = rows.reshape(own, n // own, *rows.shape[1:])
     # One group after the other on a CPU, whose cache a group fits in and all of them do not.
     at_once = None if jax.default_backend() == "cpu" else own
     outputs, states = jax.lax.map(lambda part: net.apply(params, state, part), parts, batch_size=at_once)
     joined = {name: output.reshape(n, -1) for name, output in outputs.items()}
     return joined, jax.tree.map(lambda leaf: leaf.mean(0).astype(leaf.dtype), states)
+
+
+def check_groups(groups: int, batch: int, devices: int = 1) -> None:
+    """Raises ValueError when ``groups`` do not divide over the devices, or a global batch of so many rows over them."""
+    if groups % devices or batch % groups:
+        raise ValueError(
+            f"shuffled batch norm in {groups} groups needs a number of devices that divides it and a batch that it "
+            f"divides; got {devices} devices and a global batch of {batch}"
+        )
 
 
 def shuffle(
@@ -64,4 +69,4 @@ def shuffle(
     own = own_rows(rows.shape[0], axis_name)
     order = jax.random.permutation(key, rows.shape[0] * device_count(axis_name))
     back = jnp.argsort(order)
-    return gather_rows(rows, axis_name)[order[own]], lambda found: gather_rows(found, axis_name)[back[own]]
+    return gather_rows(rows, axis_name)[order[own]], lambda outputs: gather_rows(outputs, axis_name)[back[own]]

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_positive
+from metarep_jax.pretrain.checks import check_positive, with_least_batch
 from metarep_jax.pretrain.contrast import nt_xent
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
@@ -36,7 +36,7 @@ def simclr(
       An ``Objective`` whose metrics are ``contrastive_accuracy``, ``embedding_std`` and ``effective_rank``.
 
     Raises:
-      ValueError: for a temperature or layer size that is not positive.
+      ValueError: for a temperature or layer size that is not positive, and by ``init`` for a batch of one.
 
     References:
       Chen et al. 2020, https://arxiv.org/abs/2002.05709, algorithm 1.
@@ -51,4 +51,5 @@ def simclr(
         value, metrics = nt_xent(first, second, temperature=temperature, axis_name=axis_name)
         return value, (state, metrics | embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(net.init, loss, encoder_features(encoder))
+    init = with_least_batch("simclr", net.init, "since it contrasts them with each other")
+    return Objective(init, loss, encoder_features(encoder), needs=("views",))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_positive
+from metarep_jax.pretrain.checks import check_positive, with_least_batch
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
 from metarep_jax.pretrain.views import Augment, make_views
@@ -40,7 +40,7 @@ def simsiam(
       An ``Objective`` whose loss lies between −1 and 1, with metrics ``embedding_std`` and ``effective_rank``.
 
     Raises:
-      ValueError: for a width that is not positive.
+      ValueError: for a width that is not positive, and by ``init`` for a batch of one.
 
     References:
       Chen & He 2020, Exploring Simple Siamese Representation Learning, https://arxiv.org/abs/2011.10566, algorithm 1,
@@ -60,7 +60,8 @@ def simsiam(
         value = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
         return value, (state, embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(net.init, loss, encoder_features(encoder))
+    init = with_least_batch("simsiam", net.init, "since its heads normalise over them")
+    return Objective(init, loss, encoder_features(encoder), needs=("views",))
 
 
 def negative_cosine(prediction: Float[Array, "n dim"], target: Float[Array, "n dim"]) -> Float[Array, ""]:

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_positive
+from metarep_jax.pretrain.checks import check_positive, with_least_batch
 from metarep_jax.pretrain.contrast import similarities
 from metarep_jax.pretrain.devices import gather_rows
 from metarep_jax.pretrain.heads import Head
@@ -43,7 +43,8 @@ def supcon(
       same class), ``embedding_std`` and ``effective_rank``.
 
     Raises:
-      ValueError: for settings that are not positive, and by ``loss`` for a batch without labels.
+      ValueError: for settings that are not positive, by ``init`` for a batch of one, and by ``loss`` for one without
+        labels.
 
     References:
       Khosla et al. 2020, Supervised Contrastive Learning, https://arxiv.org/abs/2004.11362, eq. 2 (L_out).
@@ -62,7 +63,8 @@ def supcon(
         )
         return value, (state, metrics | embedding_health(outputs["encoder"], axis_name))
 
-    return Objective(net.init, loss, encoder_features(encoder))
+    init = with_least_batch("supcon", net.init, "since it contrasts them with each other")
+    return Objective(init, loss, encoder_features(encoder), needs=("views", "classmates"))
 
 
 def supervised_contrast(

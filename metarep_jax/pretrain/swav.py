@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.pretrain.chain import apply_to_views, chain, encoder_features
-from metarep_jax.pretrain.checks import check_positive
+from metarep_jax.pretrain.checks import check_not_negative, check_positive
 from metarep_jax.pretrain.devices import gather_rows, own_rows
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.pretrain.health import embedding_health
@@ -44,7 +44,8 @@ def swav(
       prototypes: at most the global batch, so that shares are not fractions of an example; the paper has 3000.
       epsilon, iterations: of ``sinkhorn``, over the global batch of each view.
       freeze_steps: first steps in which the prototypes stay as they are.
-      local_augment, local_crops: multi-crop: more views, which predict but are not assigned (``make_views``).
+      local_crops: multi-crop: so many more views, which predict but are not assigned (``make_views``).
+      local_augment: of those views: a name that ``data.make_augment`` knows, or a function as ``augment``.
       hidden, out: sizes of the projector's two layers.
       axis_name: the mapped axis over which the batch is sharded, or None.
 
@@ -53,7 +54,7 @@ def swav(
       ``embedding_std`` and ``effective_rank``. Prototypes have unit length after every update.
 
     Raises:
-      ValueError: for settings out of range, and by ``loss`` for more prototypes than the batch has images.
+      ValueError: for settings out of range, and by ``init`` and ``loss`` for more prototypes than the batch has images.
 
     References:
       Caron et al. 2020, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments,
@@ -61,10 +62,12 @@ def swav(
     """
     check_positive("swav", temperature=temperature, prototypes=prototypes, epsilon=epsilon, iterations=iterations)
     check_positive("swav", hidden=hidden, out=out)
+    check_not_negative("swav", freeze_steps=freeze_steps)
     local_augment = check_crops("swav", local_augment, local_crops)
     net = chain(encoder=encoder, projector=Head((hidden, out), axis_name=axis_name))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
+        check_prototypes(prototypes, batch["inputs"].shape[0])
         net_key, prototype_key = jax.random.split(key)
         params, state = net.init(net_key, batch, encoder_params)
         return {**params, "prototypes": unit_rows(jax.random.normal(prototype_key, (prototypes, out)))}, state
@@ -84,7 +87,7 @@ def swav(
         del step
         return {**params, "prototypes": unit_rows(params["prototypes"])}, state
 
-    return Objective(init, loss, encoder_features(encoder), after_update)
+    return Objective(init, loss, encoder_features(encoder), after_update, needs=("views",))
 
 
 def check_prototypes(prototypes: int, batch: int) -> None:

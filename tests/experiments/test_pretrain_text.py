@@ -2,14 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from experiments import evaluate, metatrain, pretrain
 from experiments.flags import parse
 from experiments.common import run_experiment
-from experiments.masked_words import hidden_word, some_words, whole_words
-from metarep_jax.data.tokenizer import train_tokenizer
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
 
@@ -102,37 +99,3 @@ def test_running_text_is_judged_by_its_objective_beside_unigram_frequencies(tmp_
     cells = json.loads((tmp_path / "running" / "result.json").read_text())["cells"]
     assert set(cells) == {"untrained", "pretrained", "unigram"}
     assert all(found.keys() == {"loss", "masked_accuracy"} for found in cells.values())
-
-
-# Hidden words ---------------------------------------------------------------------------------------------------------
-
-LINES = ["my card has not arrived, why?", "it cost 5 pounds, cards and unheardof things"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    """One that knows a few words whole, and spells all others."""
-    return train_tokenizer(["my card has not arrived, why?"] * 9, vocabulary=300)
-
-
-def test_words_that_may_be_hidden_are_whole_ones_of_letters(tokenizer):
-    rows = tokenizer.rows(LINES, 40)
-    found = [[tokenizer.words([row[place]]).strip() for place in whole_words(tokenizer, row)] for row in rows]
-    assert found[0] == ["my", "card", "has", "not", "arrived", "why"]
-    assert found[1] == []  # "cards" is not "card", and "it" and all others are spelt
-
-
-def test_a_row_gives_at_most_one_hidden_word_and_one_without_words_none(tokenizer):
-    rows = tokenizer.rows([LINES[1], LINES[0]], 40)
-    shown, place = some_words(tokenizer, rows, seed=0)
-    np.testing.assert_array_equal(shown, rows[1:])
-    assert place[0] in whole_words(tokenizer, rows[1])
-    assert some_words(tokenizer, rows[:1], seed=0)[0].shape == (0, 40)
-
-
-def test_a_hidden_word_and_what_stands_around_it_are_the_text(tokenizer):
-    row = tokenizer.rows(LINES[:1], 40)[0]
-    place = whole_words(tokenizer, row)[1]
-    word = hidden_word(tokenizer, row, place, row[place : place + 1], np.array([0.25]), row[place], 0.25)
-    assert f"{word.before} {word.truth} {word.after}" == LINES[0]
-    assert word.guesses == [("card", 0.25)]

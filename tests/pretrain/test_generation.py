@@ -1,4 +1,4 @@
-"""What generative objectives make of images: the errors that their losses measure, and lines and samples of latents."""
+"""Images by generative objectives: the errors that their losses measure, and lines and samples of latents."""
 
 import inspect
 from functools import partial
@@ -11,11 +11,10 @@ import pytest
 from metarep_jax.encoders.decoder import MLPDecoder
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.transformer import VisionTransformer, patchify, unpatchify
-from metarep_jax.pretrain import OBJECTIVES, ObjectiveConfig
-from metarep_jax.pretrain.autoencoder import autoencoder, reconstruct
-from metarep_jax.pretrain.generation import RECONSTRUCTIONS, interpolate, reconstruct_vae, reconstructions, sample_prior
-from metarep_jax.pretrain.mae import choose_patches, fill_in, mae
-from metarep_jax.pretrain.vae import vae, vae_model
+from metarep_jax.pretrain import ObjectiveConfig, autoencoder, denoising_autoencoder, mae, make_objective, vae
+from metarep_jax.pretrain.generation import interpolate, sample_prior
+from metarep_jax.pretrain.mae import choose_patches
+from metarep_jax.pretrain.vae_model import vae_model
 from metarep_jax.types import Keys
 
 LINEAR = partial(MLPDecoder, widths=())
@@ -36,18 +35,18 @@ def linear_vae():
 def test_an_autoencoders_picture_has_the_error_that_its_loss_is(settings):
     objective = autoencoder(Identity(), decoder=LINEAR, **settings)
     params, state = objective.init(jax.random.key(3), {"inputs": ROWS})
-    found = reconstruct(Identity(), params, state, ROWS, KEYS.example, decoder=LINEAR, **settings)
+    found = objective.judge.reconstruct(params, state, ROWS, KEYS.example)
     loss, _ = objective.loss(params, state, {"inputs": ROWS}, KEYS, 0)
     assert jnp.square(found["reconstruction"] - found["original"]).mean() == pytest.approx(float(loss), rel=1e-5)
     assert list(found) == ["original", *(["corrupted"] if settings else []), "reconstruction"]
 
 
-@pytest.mark.parametrize("name", RECONSTRUCTIONS)
-def test_pictures_are_of_the_model_that_its_objective_trains_by_default(name):
-    drawn = inspect.signature(RECONSTRUCTIONS[name]).parameters
-    trains = inspect.signature(OBJECTIVES[name]).parameters
-    defaults = {key: (p.default, trains[key].default) for key, p in drawn.items() if p.default is not p.empty}
-    assert defaults and all(one == other for one, other in defaults.values()), defaults
+def test_a_denoising_autoencoders_picture_is_corrupted_as_its_training_is_by_default():
+    objective = denoising_autoencoder(Identity(), decoder=LINEAR)
+    params, state = objective.init(jax.random.key(3), {"inputs": ROWS})
+    rows = jnp.ones((400, 6))
+    found = objective.judge.reconstruct(params, state, rows, jax.random.split(jax.random.key(1), 400))
+    assert jnp.mean(found["corrupted"] == 0) == pytest.approx(0.25, abs=0.03)
 
 
 def test_a_vaes_model_is_by_default_the_one_it_trains():
@@ -61,11 +60,11 @@ def test_a_masked_autoencoders_picture_has_its_losses_error_where_it_was_masked_
     objective = mae(encoder, normalise=normalise, **MAE)
     params, state = jax.jit(objective.init)(jax.random.key(3), {"inputs": IMAGES})
     loss, _ = jax.jit(objective.loss)(params, state, {"inputs": IMAGES}, KEYS, 0)
-    draw = jax.jit(partial(fill_in, encoder, normalise=normalise, **MAE))
+    draw = jax.jit(objective.judge.reconstruct)
     found = {name: patchify(row, 2) for name, row in draw(params, state, IMAGES, KEYS.example).items()}
     _, masked = choose_patches(KEYS.example, 16, 4)
     patches = patchify(IMAGES, 2)
-    scale = patches.std(-1, keepdims=True) if normalise else 0.5
+    scale = patches.std(-1, keepdims=True, ddof=1) if normalise else 0.5
     error = ((found["reconstruction"] - patches) / scale)[masked]
     assert jnp.square(error).mean() == pytest.approx(float(loss), rel=1e-3)
     np.testing.assert_allclose(found["original"], patches, atol=1e-6)
@@ -82,8 +81,8 @@ def test_patches_put_together_are_the_image():
 def test_the_ends_of_an_interpolation_are_the_reconstructions_and_a_linear_decoders_middle_is_their_mean(linear_vae):
     model, params, state = linear_vae
     found = interpolate(model, params, state, ROWS[:2], ROWS[2:4], 5)
-    drawn = partial(reconstruct_vae, Identity(), params, state, latent=3, likelihood="gaussian", decoder=LINEAR)
-    first, second = (drawn(rows, KEYS.example[:2])["reconstruction"] for rows in (ROWS[:2], ROWS[2:4]))
+    drawn = vae(Identity(), latent=3, likelihood="gaussian", decoder=LINEAR).judge.reconstruct
+    first, second = (drawn(params, state, rows, KEYS.example[:2])["reconstruction"] for rows in (ROWS[:2], ROWS[2:4]))
     np.testing.assert_allclose(found[:, 0], first, rtol=1e-5)
     np.testing.assert_allclose(found[:, -1], second, rtol=1e-5)
     np.testing.assert_allclose(found[:, 2], (first + second) / 2, rtol=1e-5, atol=1e-6)
@@ -102,7 +101,8 @@ def test_bernoulli_means_are_probabilities_and_pixels_are_drawn_by_their_grey_va
     params, state = model.init(jax.random.key(3), {"inputs": ROWS})
     grey = jnp.full((4000, 6), 0.3)
     keys = jax.random.split(jax.random.key(6), 4000)
-    found = reconstruct_vae(Identity(), params, state, grey, keys, latent=3, binarise=True, decoder=LINEAR)
+    judge = vae(Identity(), latent=3, binarise=True, decoder=LINEAR).judge
+    found = judge.reconstruct(params, state, grey, keys)
     assert set(np.unique(found["pixels drawn"])) == {0, 1}
     assert found["pixels drawn"].mean() == pytest.approx(0.3, abs=0.02)
     logits = model.decode(params, state, jnp.zeros((1, 3)), (6,))[0]
@@ -111,11 +111,11 @@ def test_bernoulli_means_are_probabilities_and_pixels_are_drawn_by_their_grey_va
 
 
 def test_settings_of_an_objective_reach_its_picture():
-    assert set(RECONSTRUCTIONS) <= set(OBJECTIVES)
     encoder = VisionTransformer(patch=2, width=8, depth=1, heads=2)
     config = ObjectiveConfig(name="mae", mask_ratio=0.25, decoder_width=8, decoder_depth=1)
-    params, state = jax.jit(mae(encoder, decoder_width=8, decoder_depth=1).init)(jax.random.key(3), {"inputs": IMAGES})
-    found = jax.jit(partial(reconstructions, config, encoder))(params, state, IMAGES, KEYS.example)
+    objective = make_objective(config, encoder)
+    params, state = jax.jit(objective.init)(jax.random.key(3), {"inputs": IMAGES})
+    found = jax.jit(objective.judge.reconstruct)(params, state, IMAGES, KEYS.example)
     assert jnp.mean(found["masked"] == 0.5) == pytest.approx(0.25)
 
 

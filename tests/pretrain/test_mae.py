@@ -47,11 +47,25 @@ def test_errors_of_visible_patches_do_not_count():
     assert masked_error(wrong, patches, masked, False) == pytest.approx(0.25, rel=1e-5)
 
 
-def test_normalised_targets_have_mean_zero_and_variance_one():
+def test_normalised_targets_have_mean_zero_and_unbiased_variance_one():
     patches = 3 + 2 * patchify(IMAGES, 2)
     zero, masked = jnp.zeros_like(patches), jnp.ones((5, 16), bool)
-    assert masked_error(zero, patches, masked, True) == pytest.approx(1, rel=1e-3)
+    assert masked_error(zero, patches, masked, True) == pytest.approx(3 / 4, rel=1e-3)  # of 4 numbers
+    assert masked_error(jnp.ones_like(patches), patches, masked, True) == pytest.approx(1 + 3 / 4, rel=1e-3)
     assert masked_error(zero, jnp.full_like(patches, 0.4), masked, True) == 0  # a patch without contrast
+
+
+def test_the_normalised_error_of_one_patch_by_hand():
+    patch, output = jnp.array([[[1.0, 2.0, 6.0]]]), jnp.array([[[0.5, 0.0, 1.0]]])
+    spread = np.sqrt((2**2 + 1**2 + 3**2) / 2 + 1e-6)  # about the mean, 3: divided by one less than three
+    wanted = np.mean((np.array([0.5, 0.0, 1.0]) - np.array([-2, -1, 3]) / spread) ** 2)
+    assert masked_error(output, patch, jnp.ones((1, 1), bool), True) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_patches_of_one_number_cannot_be_normalised():
+    objective = mae(ENCODER.clone(patch=1), decoder_width=8, decoder_depth=1, decoder_heads=2)
+    with pytest.raises(ValueError, match=r"a patch of one number has no standard deviation.* normalise=False"):
+        objective.init(jax.random.key(3), {"inputs": IMAGES})
 
 
 def test_hidden_pixels_reach_the_loss_as_targets_alone(trained):

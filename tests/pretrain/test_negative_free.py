@@ -135,6 +135,18 @@ def test_vicreg_weighs_the_distance_and_both_views_variances_and_covariances():
     assert loss_of(objective, params, state)[0] == pytest.approx(wanted, rel=1e-4)
 
 
+def test_vicregs_variance_term_is_the_sum_of_the_papers_or_the_mean_of_the_authors_code():
+    weights = {"invariance": 3.0, "variance": 5.0, "covariance": 7.0, **SMALL}
+    paper = vicreg(encoder(), augment=noisy, **weights)
+    params, state = started(paper)
+    code = vicreg(encoder(), augment=noisy, halve_variance=True, **weights)
+    (whole, _, terms), (halved, _, half) = (loss_of(each, params, state) for each in (paper, code))
+    by_hand = [np.maximum(0, 1 - np.sqrt(rows.var(0, ddof=1) + 1e-4)).mean() for rows in projections(params, state)]
+    assert terms["variance"] == pytest.approx(sum(by_hand), rel=1e-4)
+    assert half["variance"] == pytest.approx(np.mean(by_hand), rel=1e-4)
+    assert whole - halved == pytest.approx(5.0 * np.mean(by_hand), rel=1e-3)
+
+
 def test_barlow_correlates_the_two_views():
     objective = barlow(encoder(), augment=noisy, off_diagonal=0.2, **SMALL)
     params, state = started(objective)

@@ -1,5 +1,6 @@
 """The VAE against integrals, and its bounds where everything is Gaussian and the evidence is known."""
 
+import inspect
 from functools import partial
 
 import jax
@@ -9,8 +10,10 @@ import pytest
 
 from metarep_jax.encoders.decoder import MLPDecoder
 from metarep_jax.encoders.features import Identity
+from metarep_jax.pretrain.evidence import importance_weighted_bound
 from metarep_jax.pretrain.likelihoods import bernoulli, gaussian, gaussian_kl
-from metarep_jax.pretrain.vae import importance_weighted_bound, vae, vae_model
+from metarep_jax.pretrain.vae import vae
+from metarep_jax.pretrain.vae_model import vae_model
 from metarep_jax.types import Keys
 
 STD = 0.5
@@ -145,5 +148,5 @@ def test_drawing_pixels_leaves_black_and_white_alone():
     ],
 )
 def test_settings_out_of_range_are_refused(changed, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        vae(Identity(), **changed)
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(vae)(Identity(), **changed)  # as without the tests' own check of types

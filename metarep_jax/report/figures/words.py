@@ -3,8 +3,9 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from metarep_jax.evaluate.hidden_words import HiddenWord
 from metarep_jax.report.figures.canvas import FAINT, INK, PALETTE, QUIET, drawing, printable, shortened
 
 RIGHT, WRONG, MISSED = PALETTE[2], "#b8c0c8", PALETTE[1]
@@ -12,16 +13,6 @@ ROW, WIDTH = 1.12, 9.0  # inches
 LINE = 62  # letters of text a line
 BLANK = "▁" * 5
 LABEL = 18  # letters of a guess
-
-
-class HiddenWord(NamedTuple):
-    """One word hidden from a text: what stands around it, and the guesses with their probabilities, best first."""
-
-    before: str
-    truth: str
-    after: str
-    guesses: Sequence[tuple[str, float]]
-    of_truth: float  # the probability of the word itself
 
 
 def save_masked_words(path: Path | str, words: Sequence[HiddenWord]) -> None:
