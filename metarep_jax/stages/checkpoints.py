@@ -7,45 +7,44 @@ import cattrs
 import jax
 import jax.numpy as jnp
 
-from experiments.common import Run, check_model
-from experiments.features import features_model
+from metarep_jax.data import Splits
 from metarep_jax.distill import classifier
 from metarep_jax.encoders import input_dtype, make_encoder
 from metarep_jax.files import atomic_write
 from metarep_jax.metalearn import adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
+from metarep_jax.stages.features import features_model
 from metarep_jax.train import Weights, on_main_process, read_weights
 from metarep_jax.types import EpisodeSpec, episode_of
 
 FILE = "trained.json"  # in a stage's folder: what its checkpoints are of
 
 
-def announce(folder: Path, spec: ModelSpec, whiten: float | None = None) -> None:
-    """Writes what ``model_at`` must know, before training begins; done by the first of several processes.
+def write_card(folder: Path, spec: ModelSpec, whiten: float | None = None) -> None:
+    """Writes the spec of the model that the training in ``folder`` makes, before it begins; by the main process.
 
     Args:
       folder: of the stage.
-      spec: of the model that the training makes.
+      spec: of the model.
       whiten: for frozen features: the power of their whitening, which is fitted once they are there.
     """
     if on_main_process():
         folder.mkdir(parents=True, exist_ok=True)
-        told = {"spec": cattrs.unstructure(spec), "whiten": whiten}
-        atomic_write(folder / FILE, json.dumps(told, indent=2) + "\n")
+        card = {"spec": cattrs.unstructure(spec), "whiten": whiten}
+        atomic_write(folder / FILE, json.dumps(card, indent=2) + "\n")
 
 
-def model_at(run: Run, folder: Path, step: int | None) -> tuple[Model, int]:
-    """The model that a stage's checkpoint would be as the last, and its step. Norms and whitening of frozen features
-    are fitted on the training rows of ``run``.
+def model_at(folder: Path, step: int | None, splits: Splits) -> tuple[Model, int]:
+    """The model that a stage's checkpoint would be as the last, and its step.
 
     Args:
-      run: with the data.
       folder: of the stage.
       step: of the checkpoint; None: the latest.
+      splits: on their training rows, norms and whitening of frozen features are fitted.
 
     Raises:
       FileNotFoundError: when there is no such checkpoint; says which there are.
-      ValueError: when it is damaged or does not fit the run's data.
+      ValueError: when it is damaged.
     """
     weights = read_weights(folder, step)
     file = folder / FILE
@@ -54,12 +53,11 @@ def model_at(run: Run, folder: Path, step: int | None) -> tuple[Model, int]:
             f"{file} is missing, which says what the checkpoints are of; the training's own command writes it, when it "
             "goes on"
         )
-    told = json.loads(file.read_text(encoding="utf-8"))
-    spec = cattrs.structure(told["spec"], ModelSpec)
+    card = json.loads(file.read_text(encoding="utf-8"))
+    spec = cattrs.structure(card["spec"], ModelSpec)
     model = model_of_weights(spec, weights)
-    check_model(run, folder, model)
-    if told["whiten"] is not None:
-        model = features_model(run, model.encoder_params, told["whiten"], spec)
+    if card["whiten"] is not None:
+        model = features_model(spec, model.encoder_params, splits, card["whiten"])
     return model, weights.step
 
 

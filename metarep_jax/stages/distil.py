@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any, Literal
 
-import jax
-
 from metarep_jax.data import Splits, augmented_feed, episode_feed, make_augment
 from metarep_jax.distill import (
     LossConfig,
@@ -18,7 +16,7 @@ from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, unit_rows
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.stages.cards import write_card
+from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import averaged_features
 from metarep_jax.stages.features import features_model, features_spec, tokenizer_digest
@@ -168,8 +166,8 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
             del total_steps
             return distil_features(encoder, teach=lambda index: targets[index], augment=augment, axis_name=axis_name)
 
-        trained = train_objective(stage_one, splits, compute, encoder=settings.student, make=feature_distillation)
-        variables = encoder_variables(trained.params, jax.tree.map(lambda leaf: leaf, trained.state))
+        trained, _ = train_objective(stage_one, splits, compute, encoder=settings.student, make=feature_distillation)
+        variables = encoder_variables(trained.params, trained.state)
         return features_model(features_spec(settings.student, splits), variables, splits, stage_one.whiten)
 
     return finished_or_trained(compute, "distil (features)", identity, splits, train, teacher=teacher)

@@ -12,7 +12,7 @@ from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_en
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.stages.cards import write_card
+from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import PARTITIONS, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
 from metarep_jax.stages.features import tokenizer_digest

@@ -10,13 +10,13 @@ import numpy as np
 from metarep_jax.data import Splits, batch_feed, make_augment, stream_reader, text_feed, with_classmates, with_partners
 from metarep_jax.encoders import EncoderConfig, check_inputs, encoder_variables, make_encoder
 from metarep_jax.model import Model
-from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, make_objective, pairs_classmates
-from metarep_jax.pretrain.trained import TrainedObjective, keep_objective
-from metarep_jax.stages.cards import write_card
+from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, is_judged_alone, make_objective
+from metarep_jax.pretrain.trained import TrainedObjective, save_objective
+from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec
-from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit, pretraining
+from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit, on_main_process, pretraining
 from metarep_jax.types import Feed, Objective, Partnered, Pool
 
 VALIDATION_EPISODES = 200
@@ -76,8 +76,9 @@ def pretrain(
     identity = identity_of(compute, splits, pretrain=settings, encoder=encoder, make=make.__name__ if make else None)
 
     def train() -> Model:
-        trained = train_objective(settings, splits, compute, encoder=encoder, make=make)
-        keep_objective(compute.folder, trained)
+        trained, objective = train_objective(settings, splits, compute, encoder=encoder, make=make)
+        if make is None and is_judged_alone(objective) and on_main_process():
+            save_objective(compute.folder, trained)
         variables = encoder_variables(trained.params, trained.state)
         return features_model(features_spec(encoder, splits), variables, splits, settings.whiten)
 
@@ -91,10 +92,11 @@ def train_objective(
     *,
     encoder: EncoderConfig,
     make: Callable[..., Objective] | None = None,
-) -> TrainedObjective:
+) -> tuple[TrainedObjective, Objective]:
     """The objective after training, with its heads; goes on, or ends at once, where the folder has checkpoints."""
     check_inputs(encoder, splits.train.inputs, 0 if splits.tokenizer is None else splits.tokenizer.size)
-    feed, rows = training_feed(settings, splits, compute)
+    reader = streamed(settings, splits, compute) if splits.config.stream else None
+    rows = splits.train.label.shape[0] if reader is None else reader.rows
     train = with_epochs(settings.train, settings.epochs, rows)
     module = make_encoder(encoder, axis_name=AXIS, dtype=compute.dtype)
     augment = make_augment(settings.augment) if has_images(splits) else None
@@ -104,6 +106,7 @@ def train_objective(
         neighbours=settings.neighbours, neighbours_after=settings.neighbours_after,
     )  # fmt: skip
     objective = make(module, augment=augment, axis_name=AXIS, total_steps=train.steps)
+    feed = training_feed(settings, objective, splits) if reader is None else Feed(train.batch_size, None, reader=reader)
     card = features_spec(encoder, splits)
     write_card(compute.folder, card, settings.whiten)
 
@@ -127,7 +130,19 @@ def train_objective(
         settings=identity_of(compute, splits, pretrain=settings, encoder=encoder, make=name),
         devices=compute.training_devices(train),
     )
-    return TrainedObjective(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
+    trained = TrainedObjective(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)
+    return trained, objective
+
+
+def streamed(settings: PretrainSettings, splits: Splits, compute: Compute) -> Any:
+    """A reader of the training images from the disk.
+
+    Raises:
+      ValueError: for settings that need the images on the device.
+    """
+    if settings.neighbours or settings.rotations:
+        raise ValueError("neighbours and rotations need the images on the device; leave out --data.stream, or these")
+    return stream_reader(splits, settings.train.batch_size, seed=compute.seed)
 
 
 def has_images(splits: Splits) -> bool:
@@ -140,24 +155,17 @@ def enough_to_validate(pool: Pool) -> bool:
     return pool.count.shape[0] >= 5 and int(np.asarray(pool.count).min()) > 1
 
 
-def training_feed(settings: PretrainSettings, splits: Splits, compute: Compute) -> tuple[Feed, int]:
-    """Batches of the training images, from the pool on the device or streamed from the disk, and images an epoch."""
+def training_feed(settings: PretrainSettings, objective: Objective, splits: Splits) -> Feed:
+    """Batches of the training inputs, from the pool on the device, with the partners that the objective needs."""
     pool, size, neighbours = splits.train, settings.train.batch_size, settings.neighbours
-    if splits.config.stream:
-        if neighbours or settings.rotations:
-            raise ValueError(
-                "neighbours and rotations need the images on the device; leave out --data.stream, or these"
-            )
-        reader = stream_reader(splits, size, seed=compute.seed)
-        return Feed(size, None, reader=reader), reader.rows
     if splits.tokenizer is not None:
-        return text_feed(pool, size), pool.label.shape[0]
+        return text_feed(pool, size)
     partnered: Pool | Partnered = pool
     if neighbours:
         partnered = with_partners(pool, neighbours)
-    elif pairs_classmates(settings.objective):
+    elif "classmates" in objective.needs:
         partnered = with_classmates(pool)
-    return batch_feed(partnered, size, rotations=settings.rotations), pool.label.shape[0]
+    return batch_feed(partnered, size, rotations=settings.rotations)
 
 
 def with_epochs(train: FitConfig, epochs: int | None, rows: int) -> FitConfig:

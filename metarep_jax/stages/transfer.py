@@ -13,7 +13,7 @@ from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_en
 from metarep_jax.evaluate import Interval, interval, split_examples
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.stages.cards import write_card
+from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.pretrain import with_epochs
 from metarep_jax.train import FitConfig, OptimiserConfig, fit

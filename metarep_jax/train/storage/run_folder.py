@@ -14,8 +14,6 @@ from metarep_jax.files import atomic_write
 from metarep_jax.train.storage.inputs import Inputs, check_same_inputs
 from metarep_jax.train.storage.settings import changed_steps, check_same_config
 
-FILE = "config.json"
-
 
 class RunFolderInUse(FileExistsError):
     """Another process works in the run folder."""
@@ -39,7 +37,12 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_run(
-    folder: Path | str, config: dict[str, Any], *, inputs: Inputs | None = None, hold: bool = True
+    folder: Path | str,
+    config: dict[str, Any],
+    *,
+    inputs: Inputs | None = None,
+    hold: bool = True,
+    name: str = "config",
 ) -> Iterator[RunFolder]:
     """Holds ``folder`` for this process, config and inputs, and makes it if need be.
 
@@ -51,6 +54,7 @@ def open_run(
       config: of JSON's types (paths and tuples are turned into text and lists).
       inputs: what the run is computed from, such as ``{"data": {"name": ..., "digest": ...}}``; also "start" and
         "teacher". A setting of such a name, which says where the input lies, is then not compared.
+      name: of the file; two that hold one folder, such as a run and its stage, have two.
       hold: False for all but the main one of several processes: they neither lock nor write.
 
     Raises:
@@ -61,8 +65,8 @@ def open_run(
     if not hold:
         yield RunFolder(path, False)
         return
-    with hold_folder(path):
-        file, what = path / FILE, f"the run folder {path}"
+    with hold_folder(path, "run" if name == "config" else name):
+        file, what = path / f"{name}.json", f"the run folder {path}"
         config = json.loads(json.dumps(config, default=str))
         if not file.is_file():
             atomic_write(file, _text(config | ({} if inputs is None else {"inputs": inputs})))
