@@ -1,5 +1,6 @@
 """Data: sources to arrays, protocols, the pure episode sampler, feeds, and augmentations on the device."""
 
+from metarep_jax.data.arrays import splits_from_arrays
 from metarep_jax.data.augment import make_augment
 from metarep_jax.data.episodes import check_episode_spec, sample_episodes
 from metarep_jax.data.feeds import augmented_feed, batch_feed, episode_feed
@@ -23,6 +24,7 @@ __all__ = [
     "make_augment",
     "pool_of_arrays",
     "sample_episodes",
+    "splits_from_arrays",
     "stream_reader",
     "text_feed",
     "with_classmates",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,12 +11,18 @@ import numpy as np
 from jaxtyping import Float, Int, Int16
 
 from metarep_jax.data.cache import cached, digest, file_facts
+from metarep_jax.data.class_folders import read_class_folders
 from metarep_jax.data.source import Source
-from metarep_jax.data.wav import as_rows, at_rate, mixed, read_wav
+from metarep_jax.data.walk import walk_files
+from metarep_jax.data.wav import as_rows, at_rate, in_range, mixed, read_wav
 
 log = logging.getLogger(__name__)
+WANTED = (
+    "a folder with one folder of WAV files a class (DIR/bark/1.wav, DIR/meow/7.wav), these in folders train, val and "
+    "test (DIR/train/bark/1.wav), or WAV files without classes (DIR/1.wav)"
+)
 TFDS = "tfds-audio:"  # and the name of the data set
-VERSION = 2  # of how recordings are read: another number makes caches anew
+VERSION = 3  # of how recordings are read: another number makes caches anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +38,9 @@ class AudioConfig:
 
     def __post_init__(self):
         if self.rate < 1:
-            raise ValueError(f"data.audio.rate must be at least 1, got {self.rate}")
+            raise ValueError(f"--data.audio.rate must be at least 1, got {self.rate}")
         if self.samples < 1:
-            raise ValueError(f"data.audio.seconds must give at least one sample, got {self.seconds}")
+            raise ValueError(f"--data.audio.seconds must give at least one sample, got {self.seconds}")
 
     @property
     def samples(self) -> int:
@@ -81,23 +86,15 @@ def load_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir:
 
 
 def load_audio_folder(root: Path | None, config: AudioConfig, cache_dir: Path) -> Source:
-    """WAV files in folders of any depth; the folder that directly holds files is their class.
+    """WAV files in folders of any depth, as images are: the folder that directly holds files is their class, within
+    folders train, val and test if there are such; files in no folder have no class.
 
     Raises:
-      FileNotFoundError, ValueError: as ``load_clips``, and for files that lie in no folder of their own.
+      FileNotFoundError, ValueError: as ``load_clips``, and for files with and without a class side by side.
     """
-    if root is None:
-        raise FileNotFoundError(
-            "data.name audio needs a folder with one folder of WAV files a class; give it by --data.data-dir DIR"
-        )
     clips = load_clips(root, config, cache_dir)
-    place = [name.rpartition("/")[0] for name in clips.names]
-    if "" in place:
-        raise ValueError(
-            f"{clips.names[place.index('')]} lies in {root} itself and has no class; wanted: DIR/CLASS/1.wav"
-        )
-    names, label = np.unique(place, return_inverse=True)
-    return Source(clips.rows, label.reshape(-1).astype(np.int32), tuple(names.tolist()), ("",) * len(names))
+    read = read_class_folders(clips.names, root, "recordings", WANTED)
+    return Source(clips.rows, read.label, read.names, ("",) * len(read.names), read.part)
 
 
 def load_fsdd(data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Digits:
@@ -132,28 +129,26 @@ def fsdd_source(digits: Digits, label: Literal["digit", "speaker"]) -> Source:
     return Source(digits.rows, digits.digit if label == "digit" else digits.speaker, names, ("",) * len(names))
 
 
-def load_clips(root: Path, config: AudioConfig, cache_dir: Path) -> Clips:
+def load_clips(root: Path | None, config: AudioConfig, cache_dir: Path) -> Clips:
     """All WAV files below a folder or in a zip file, read once and then from ``cache_dir``.
 
     Raises:
       FileNotFoundError: when there is no such folder.
       ValueError: when it holds no WAV file, or one that cannot be read (names it).
     """
-    if not root.exists():
-        raise FileNotFoundError(f"the data folder {root} does not exist (--data.data-dir DIR)")
-    paths = [] if root.is_file() else sorted(_wav_files(root))
-    facts = (
-        [file_facts(root)] if root.is_file() else [(str(path.relative_to(root)), *file_facts(path)) for path in paths]
-    )
+    zipped = root is not None and root.is_file() and zipfile.is_zipfile(root)
+    files = [] if zipped else walk_files(root, (".wav",), "WAV files", WANTED).files
+    assert root is not None
+    facts = [file_facts(root)] if zipped else [(file.name, file.size, file.changed) for file in files]
     key = digest([VERSION, config.rate, config.samples, *facts])
 
     def read() -> dict[str, np.ndarray]:
-        files = _zipped(root) if root.is_file() else {path.relative_to(root).as_posix(): path for path in paths}
-        if not files:
+        content = _zipped(root) if zipped else {file.name: file.path for file in files}
+        if not content:
             raise ValueError(f"{root} holds no WAV files")
-        found = [read_wav(content, f"{root}/{name}") for name, content in files.items()]
+        found = [read_wav(bytes_or_path, f"{root}/{name}") for name, bytes_or_path in content.items()]
         rows, said = rows_of(found, config)
-        return {"rows": rows, "names": np.array([*files]), "said": np.array(said, np.str_)}
+        return {"rows": rows, "names": np.array([*content]), "said": np.array(said, np.str_)}
 
     arrays = cached(cache_dir, "audio", key, read)
     tell(str(root), arrays["said"])
@@ -165,7 +160,7 @@ def rows_of(
 ) -> tuple[Int16[np.ndarray, "n samples"], list[str]]:
     """Recordings, each with its rate, as rows, and sentences for ``tell`` of what was done to them."""
     said: list[str] = []
-    waves = at_rate(mixed(found, said.append), config.rate, said.append)
+    waves = at_rate(mixed(in_range(found, said.append), said.append), config.rate, said.append)
     return as_rows(waves, config.samples, said.append), said
 
 
@@ -173,15 +168,6 @@ def tell(what: str, said: Iterable[str]) -> None:
     """Tells the user what was done to recordings; the sentences are kept with the rows."""
     for sentence in said:
         log.info("%s: %s", what, sentence)
-
-
-def _wav_files(root: Path) -> list[Path]:
-    return [
-        Path(place, name)
-        for place, _, names in os.walk(root, followlinks=False)
-        for name in names
-        if name.lower().endswith(".wav") and not name.startswith(".")
-    ]
 
 
 def _zipped(file: Path) -> dict[str, bytes]:

@@ -34,6 +34,15 @@ def digest(parts: Iterable[object]) -> str:
     return found.hexdigest()[:16]
 
 
+def digest_of_arrays(arrays: Iterable[np.ndarray], names: object = ()) -> str:
+    """A short name for the values, shapes and types of arrays, and for ``names`` beside them."""
+    total = hashlib.blake2b(repr(names).encode(), digest_size=8)
+    for array in arrays:
+        total.update(f"{array.dtype}{array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
 def file_facts(path: Path) -> tuple[str, int, int]:
     """Name, size and time of change: enough to notice that a file is another."""
     facts = path.stat()

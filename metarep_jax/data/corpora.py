@@ -6,7 +6,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from metarep_jax.data.class_folders import part_in
 from metarep_jax.data.text_files import decode_utf8, find_folder, read_utf8
+from metarep_jax.data.walk import ARCHIVES, DataFile, advice_on, walk_files
 
 log = logging.getLogger(__name__)
 Parts = dict[str, list[str]]  # lines of "train", "val" and "test"; a part may be missing
@@ -48,24 +50,38 @@ def read_brown(data_dir: Path | None) -> Parts:
 def read_plain(data_dir: Path | None) -> Parts:
     """A .txt file, or all of those below a folder.
 
-    Files whose names begin with train, val (or dev) or test are of that part; where none is for testing, the training
-    ones are parted in ten.
+    A file is of the part that a whole word of its name says, or else of the folder that it lies in: train or training,
+    val, valid, validation or dev, test or testing; all others are for training, and parted in ten where none is for
+    testing. What is of which part is logged.
+
+    Raises:
+      FileNotFoundError, ValueError: as ``walk_files``; and when no file is for training.
     """
-    if data_dir is None or not data_dir.exists():
-        raise FileNotFoundError(
-            f"data.name text needs a .txt file or a folder of them, got {data_dir}; give --data.data-dir DIR"
-        )
-    files = [data_dir] if data_dir.is_file() else sorted(data_dir.rglob("*.txt"))
-    if not files:
-        raise ValueError(f"{data_dir} holds no .txt file")
-    documents: dict[str, list[list[str]]] = {}
-    for file in files:
-        match = re.match("train|val|dev|test", file.stem.lower())
-        part = "train" if match is None else match[0].replace("dev", "val")
-        documents.setdefault(part, []).append(read_utf8(file).splitlines())
+    wanted = "a .txt file or a folder of them (train.txt, test.txt; or train/1.txt, test/2.txt)"
+    if data_dir is not None and data_dir.is_file() and data_dir.suffix.lower() not in ARCHIVES:
+        if advice := advice_on(data_dir.suffix):
+            raise ValueError(f"{data_dir} is no plain text, wanted is {wanted}; {advice}")
+        return held_out([read_utf8(data_dir).splitlines()], str(data_dir))
+    walk = walk_files(data_dir, (".txt",), ".txt files", wanted)
+    parts: dict[str, list[DataFile]] = {}
+    for file in walk.files:
+        parts.setdefault(part_of_file(file), []).append(file)
+    for part, files in sorted(parts.items(), key=lambda item: item[0] != "train"):
+        shown = ", ".join(file.name for file in files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+        log.info("%s: part %s: %s", data_dir, part, shown)
+    if "train" not in parts:
+        raise ValueError(f"{data_dir} holds no text for training: all files are named as of {' and '.join(parts)}")
+    documents = {part: [read_utf8(file.path).splitlines() for file in files] for part, files in parts.items()}
     if "test" not in documents:
-        return held_out(documents.pop("train", []), str(data_dir)) | _concatenated(documents)
+        log.info("%s: no file is named as for testing; a tenth of the training text is held out", data_dir)
+        return held_out(documents.pop("train"), str(data_dir)) | _concatenated(documents)
     return _concatenated(documents)
+
+
+def part_of_file(file: DataFile) -> str:
+    """The part that the file's name says, or else the innermost of its folders that says one; "train" without any."""
+    names = [file.path.stem, *reversed(file.folder.split("/"))]
+    return next((part for name in names if (part := part_in(name))), "train")
 
 
 def held_out(documents: Sequence[list[str]], what: str) -> Parts:

@@ -1,74 +1,36 @@
-"""Images in folders of any depth: the folder that directly holds images is their class."""
+"""Images in folders: a folder a class, at any depth; also parted into training and testing, or without classes."""
 
-import logging
-import os
 from pathlib import Path
 
-import numpy as np
-
 from metarep_jax.data.cache import digest
+from metarep_jax.data.class_folders import read_class_folders
 from metarep_jax.data.records import Records
+from metarep_jax.data.walk import walk_files
 
-log = logging.getLogger(__name__)
+WANTED = (
+    "a folder with one folder of images a class (DIR/cat/1.jpg, DIR/dog/7.png), these in folders train, val and test "
+    "(DIR/train/cat/1.jpg), or images without classes (DIR/1.jpg)"
+)
 
 
 def list_image_folder(root: Path | None) -> Records:
-    """The images under ``root``; a class's name is its folder's path below ``root``, with slashes.
-
-    Files whose ending is not of a format that Pillow reads are passed over, as is what is hidden.
+    """The images under ``root``; a class's name is its folder's path below ``root`` (or below its part), with slashes.
 
     Raises:
       FileNotFoundError: when no folder is given, or it does not exist.
-      ValueError: when it holds no images, or images that lie in no folder of their own.
+      ValueError: when it holds no images, or images with and without a class side by side.
     """
-    wanted = "a folder with one folder of images a class, such as DIR/cat/1.jpg, DIR/dog/7.png"
-    if root is None:
-        raise FileNotFoundError(f"data.name folder needs {wanted}; give it by --data.data-dir DIR or METAREP_DATA")
-    if not root.is_dir():
-        raise FileNotFoundError(f"the data folder {root} does not exist; wanted is {wanted} (--data.data-dir DIR)")
-    found, others = _walk(root)
-    files = [file for folder in found.values() for file, _, _ in folder]
-    if not files:
-        seen = f"; it holds {others} other files" if others else ""
-        raise ValueError(f"the data folder {root} holds no images that Pillow reads{seen}; wanted is {wanted}")
-    if "." in found:
-        raise ValueError(
-            f"{len(found['.'])} images lie in {root} itself, the first is {found['.'][0][0].name}, and have no class; "
-            f"wanted is {wanted}"
-        )
-    if others:
-        log.info("%s: %d files that are not images are passed over", root, others)
-    return Records(
-        files=files,
-        label=np.repeat(np.arange(len(found), dtype=np.int32), [len(folder) for folder in found.values()]),
-        names=tuple(found),
-        group=("",) * len(found),
-        what=str(root),
-        key=digest((name, file.name, size, time) for name, folder in found.items() for file, size, time in folder),
-    )
-
-
-def _walk(root: Path) -> tuple[dict[str, list[tuple[Path, int, int]]], int]:
-    """Images with size and time of change by class, in order of names, and the number of other files."""
     from PIL import Image
 
     endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
-    found: dict[str, list[tuple[Path, int, int]]] = {}
-    others, seen = 0, set()
-    for place, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # links in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        shown = [name for name in names if not name.startswith(".")]
-        images = sorted(name for name in shown if os.path.splitext(name)[1].lower() in endings)
-        others += len(shown) - len(images)
-        if images:
-            files = [Path(place, name) for name in images]
-            facts = [os.stat(file) for file in files]
-            found[Path(place).relative_to(root).as_posix()] = [
-                (file, fact.st_size, fact.st_mtime_ns) for file, fact in zip(files, facts)
-            ]
-    return dict(sorted(found.items())), others
+    walk = walk_files(root, endings - {".h5", ".hdf", ".pdf", ".mpg", ".mpeg"}, "images that Pillow reads", WANTED)
+    read = read_class_folders([file.name for file in walk.files], walk.root, "images", WANTED)
+    return Records(
+        files=[file.path for file in walk.files],
+        label=read.label,
+        names=read.names,
+        group=("",) * len(read.names),
+        what=str(root),
+        key=digest((file.folder, file.path.name, file.size, file.changed) for file in walk.files),
+        part=read.part,
+    )

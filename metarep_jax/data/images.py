@@ -13,6 +13,11 @@ from jaxtyping import UInt8
 Encoded = Path | bytes  # an image file, or its content
 Progress = Callable[[int, int], None]  # (images done, images in all)
 GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of one channel and of 8 or 16 bits
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {  # that bring an image of that orientation upright, by Pillow's names
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
+    6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
+}  # fmt: skip
 BLOCK = 64  # images that a thread takes at once
 
 
@@ -32,7 +37,9 @@ def form_of(file: Encoded, label: str, size: int | None, channels: int | None) -
     with _opened(file, label) as image:
         width, height = image.size
         if not size and width != height:
-            raise ValueError(f"{label} is {width}×{height} pixels, not square; give data.image_size to crop and resize")
+            raise ValueError(
+                f"{label} is {width}×{height} pixels, not square; set --data.image-size to crop and resize"
+            )
         return Form(size or width, channels or _channels(image, label), size is not None, channels is not None)
 
 
@@ -65,7 +72,7 @@ def decode_all(
     if need > memory:
         raise ValueError(
             f"{len(rows)} images of {form.size}×{form.size}×{form.channels} take {need / 2**30:.1f} GiB, this machine "
-            f"has {memory / 2**30:.1f} GiB; hold fewer of each class by data.per_class, or stream them by data.stream"
+            f"has {memory / 2**30:.1f} GiB; hold fewer of each class, --data.per-class, or stream, --data.stream"
         )
     images = np.empty((len(rows), form.size, form.size, form.channels), np.uint8)
 
@@ -106,24 +113,65 @@ def decode(file: Encoded, label: str, form: Form, first: str = "the first image"
         if own != form.channels and not form.convert:
             raise ValueError(
                 f"images have different numbers of channels: {first} has {form.channels}, {label} has {own}; "
-                "give data.channels (1 or 3) to convert them"
+                "set --data.channels 1 or 3 to convert them"
             )
         if image.size != (form.size, form.size) and not form.resize:
             raise ValueError(
                 f"images have different sizes: {first} is {form.size}×{form.size}, {label} {image.size[0]}×"
-                f"{image.size[1]}; give data.image_size to crop and resize them"
+                f"{image.size[1]}; set --data.image-size to crop and resize them"
             )
         try:
             image.draft(image.mode, (form.size, form.size))  # JPEG: decoded at a half, a quarter … where that suffices
-            turned = ImageOps.exif_transpose(image)
+            image.load()
+            turned = upright(image, label)
             if turned.mode.startswith("I;16"):
                 turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
-            turned = turned.convert("L" if form.channels == 1 else "RGB")
+            turned = opaque(turned).convert("L" if form.channels == 1 else "RGB")
             if turned.size != (form.size, form.size):
                 turned = ImageOps.fit(turned, (form.size, form.size), method=Image.Resampling.LANCZOS)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except UnusableImage:
+            raise
+        except Exception as error:  # whatever a damaged file makes its reader raise
             raise _unreadable(label, error) from error
     return np.asarray(turned).reshape(form.size, form.size, form.channels)
+
+
+def upright(image: Any, label: str) -> Any:
+    """The image turned as its EXIF data say; other entries of them may be damaged.
+
+    Raises:
+      ValueError: when its EXIF data cannot be read at all.
+    """
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception as error:  # struct.error and others
+        raise UnusableImage(
+            f"{label} has damaged EXIF data ({error}); save it anew without them, such as by `exiftool -all= FILE`"
+        ) from error
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(Image.Transpose[turn])
+
+
+def opaque(image: Any) -> Any:
+    """The image without transparency: what is drawn is laid on white, or on black where it is bright itself.
+
+    So icons whose shape is in their transparency alone stay visible, dark or bright. The ground depends on the image
+    alone: black where its pixels, weighted by their opacity, are on average brighter than middle grey.
+    """
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    drawn = image.convert("RGBA")
+    alpha = np.asarray(drawn.getchannel("A"), np.float64)
+    if alpha.min() == 255:
+        return drawn.convert("RGB")
+    grey = np.asarray(drawn.convert("RGB").convert("L"), np.float64)
+    bright = alpha.sum() > 0 and (alpha * grey).sum() / alpha.sum() > 127.5
+    ground = Image.new("RGBA", drawn.size, (0, 0, 0, 255) if bright else (255, 255, 255, 255))
+    return Image.alpha_composite(ground, drawn).convert("RGB")
 
 
 def label_of(file: Encoded, row: int, what: str) -> str:
@@ -136,18 +184,22 @@ def _opened(file: Encoded, label: str) -> Any:
 
     try:
         return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a damaged file makes its reader raise
         raise _unreadable(label, error) from error
 
 
 def _channels(image: Any, label: str) -> int:
     if image.mode in ("I", "F"):
-        raise ValueError(f"{label} has 32-bit pixels, whose range is not known; save it with 8 bits a channel")
-    return 1 if image.mode in GREY else 3  # transparency is dropped
+        raise UnusableImage(f"{label} has 32-bit pixels, whose range is not known; save it with 8 bits a channel")
+    return 1 if image.mode in GREY else 3  # transparency is no channel: see ``opaque``
+
+
+class UnusableImage(ValueError):
+    """An image that cannot be used, with its name and what to do."""
 
 
 def _unreadable(label: str, error: BaseException) -> ValueError:
-    return ValueError(f"{label} cannot be read as an image ({error}); replace it or remove it")
+    return UnusableImage(f"{label} cannot be read as an image ({error}); replace it or remove it")
 
 
 def _memory() -> float:

@@ -16,16 +16,19 @@ def pool_of_arrays(images: Shaped[np.ndarray, "n ..."], labels: Shaped[np.ndarra
       classes: the least number of classes, for classes without any example.
 
     Raises:
-      ValueError: for lengths that differ, labels that are not integers from 0, or inputs that are not finite.
+      ValueError: for lengths that differ, labels that are not integers from 0, one an example, or inputs that are not
+        finite.
     """
     images, labels = np.asarray(images), np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"a pool's labels are one integer an example, got shape {labels.shape}; of one-hot rows give argmax(1)"
+        )
     if len(images) != len(labels):
         raise ValueError(f"a pool needs one label an example, got {len(images)} inputs and {len(labels)} labels")
     if len(labels) and (not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0):
         raise ValueError(f"a pool's labels are integers from 0, got {labels.dtype} with least value {labels.min()}")
-    if np.issubdtype(images.dtype, np.floating) and not np.isfinite(images).all():
-        bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
-        raise ValueError(f"{len(bad)} of {len(images)} inputs hold NaN or infinite values, the first is row {bad[0]}")
+    check_finite(images)
     labels = labels.astype(np.int32)
     count = np.bincount(labels, minlength=classes).astype(np.int32)
     order = np.argsort(labels, kind="stable")
@@ -33,6 +36,16 @@ def pool_of_arrays(images: Shaped[np.ndarray, "n ..."], labels: Shaped[np.ndarra
     place = np.arange(len(labels)) - np.repeat(np.cumsum(count) - count, count)  # of a row among those of its class
     members[labels[order], place] = order
     return Pool(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(members), jnp.asarray(count))
+
+
+def check_finite(inputs: Shaped[np.ndarray, "n ..."], part: str = "") -> None:
+    """Raises ValueError for floats that are NaN or infinite; names the first row, and ``part`` where it is given."""
+    if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
+        bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1))
+        raise ValueError(
+            f"{part}{part and ': '}{len(bad)} of {len(inputs)} inputs hold NaN or infinite values, the first is row "
+            f"{bad[0]}"
+        )
 
 
 def joined_pools(first: Pool, second: Pool) -> Pool:

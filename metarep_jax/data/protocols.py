@@ -1,42 +1,60 @@
-"""Protocols: which classes are seen when, and what a test episode is. A number without its protocol means nothing."""
+"""Protocols: what is seen when (classes, or examples of fixed classes), and what a test episode is.
+
+A number without its protocol means nothing.
+"""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+import logging
+from collections.abc import Callable
 
 import numpy as np
 
-from metarep_jax.data.text_files import find_folder, read_utf8
+from metarep_jax.data.class_splits import (
+    Classes,
+    ClassSplit,
+    by_script,
+    classes_of_parts,
+    corpus_parts,
+    fixed_sizes,
+    lake,
+    random_split,
+    text_folds,
+    vinyals,
+)
+from metarep_jax.data.divisions import (
+    PARTS,
+    UNLABELLED,
+    Division,
+    Labelled,
+    check_labelled,
+    given_parts,
+    share_of_each_class,
+    without_classes,
+)
 from metarep_jax.types import NormMode, Rotations
 
-PARTS = ("train", "val", "test")
-
-
-class Classes(NamedTuple):
-    """What a split is made from: the classes' names and groups, a seed, and where split files may lie."""
-
-    names: Sequence[str]
-    group: Sequence[str]
-    seed: int
-    data_dir: Path | None
-
-
-ClassSplit = tuple[list[int], list[int], list[int]]  # class numbers of train, val, test
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A named way to split classes and to test; ``split`` maps ``Classes`` to class numbers of train, val and test."""
+    """A named way to split data and to test.
+
+    Either ``split`` maps ``Classes`` to class numbers of train, val and test, so that test classes are new; or
+    ``divide`` splits the examples of classes that stay the same.
+    """
 
     name: str
     description: str
     datasets: tuple[str, ...]  # names of data sets it is for; () means any other
-    split: Callable[[Classes], ClassSplit] = dataclasses.field(repr=False)
+    split: Callable[[Classes], ClassSplit] | None = dataclasses.field(default=None, repr=False)
+    divide: Callable[[Labelled], Division] | None = dataclasses.field(default=None, repr=False)
+    any_classes: bool = False
+    """Whether it fits any data with classes, beside ``datasets``."""
     train_rotations: Rotations = "none"
     test_rotations: Rotations = "none"
     ways: tuple[int, ...] = (5, 20)
+    """Classes of a test episode; with ``shots`` the columns of the protocol's table."""
     shots: tuple[int, ...] = (1, 5)
     query: int = 15
     """Queries a class, at most what the smallest class leaves."""
@@ -54,6 +72,8 @@ def find_protocol(name: str | None, dataset: str) -> Protocol:
     fitting = {p.name: p for p in PROTOCOLS if dataset in p.datasets} or {
         p.name: p for p in PROTOCOLS if not p.datasets
     }
+    if dataset not in CORPORA:
+        fitting |= {p.name: p for p in PROTOCOLS if p.any_classes}
     if name is None:
         return next(iter(fitting.values()))
     if name in fitting:
@@ -63,110 +83,72 @@ def find_protocol(name: str | None, dataset: str) -> Protocol:
     raise ValueError(f"the protocol {name!r}{of}; protocols that fit {dataset!r}: {', '.join(fitting)}")
 
 
-def shuffled(classes: Classes, sizes: Sequence[int]) -> ClassSplit:
-    """The first ``sizes`` classes of a seeded shuffle of the names in order."""
-    by_name = sorted(range(len(classes.names)), key=lambda c: classes.names[c])
-    order = np.random.default_rng(classes.seed).permutation(len(by_name))
-    bounds = np.cumsum([0, *sizes])
-    train, val, test = (sorted(by_name[i] for i in order[a:b]) for a, b in itertools.pairwise(bounds))
-    return train, val, test
+def divide(protocol: Protocol, examples: Labelled) -> Division:
+    """Which examples are of which part, and their classes there, by the protocol.
+
+    Raises:
+      ValueError: for examples that the protocol does not fit.
+      FileNotFoundError: for missing files of a published split.
+    """
+    if protocol.divide is not None:
+        return protocol.divide(examples)
+    if protocol.split is None:
+        raise ValueError(f"the protocol {protocol.name!r} has neither a split of classes nor one of examples")
+    check_labelled(protocol.name, examples)
+    there = parts_of_classes(examples)
+    split = protocol.split(Classes(examples.names, examples.group, examples.seed, examples.data_dir, there))
+    part, number = (np.full(len(examples.names), -1, np.int32) for _ in range(2))
+    for p, classes in enumerate(split):
+        part[classes], number[classes] = p, np.arange(len(classes))
+    names = {name: tuple(examples.names[c] for c in classes) for name, classes in zip(PARTS, split)}
+    return Division(part[examples.label], number[examples.label], names, fixed_classes=False, labelled=True)
 
 
-def random_split(classes: Classes) -> ClassSplit:
-    """60, 20 and 20% of the classes, by a seeded shuffle; at least one for testing."""
-    count = len(classes.names)
-    if count < 2:
-        raise ValueError(
-            f"random-classes needs 2 classes or more, to train on some and test on others; there are {count}"
-        )
-    held = max(round(0.2 * count), 1)
-    val = held if count > 2 * held else 0
-    return shuffled(classes, (count - held - val, val, held))
+def protocol_of_parts(examples: Labelled, where: str) -> Protocol | None:
+    """The protocol that the given parts mean, if there are any: ``given-parts`` where they hold the same classes (or
+    training examples have none), ``classes-of-parts`` where no two share a class; logged, with the other meaning.
+
+    Raises:
+      ValueError: when they share some classes and not others; names both meanings.
+    """
+    if examples.part is None:
+        return None
+    named = {protocol.name: protocol for protocol in PROTOCOLS}
+    sizes = ", ".join(f"{PARTS[p]} {count}" for p, count in enumerate(np.bincount(examples.part, minlength=3)) if count)
+    there = [set(np.unique(examples.label[examples.part == p]).tolist()) for p in range(len(PARTS))]
+    train, others = there[0], there[1] | there[2]
+    if UNLABELLED in {examples.names[c] for c in train}:
+        log.info("%s: parts as the folders give them (%s); training examples have no classes", where, sizes)
+        return named["given-parts"]
+    if others <= train:
+        log.info(
+            "%s: %d fixed classes in parts as the folders give them (%s), that is --data.protocol given-parts; for "
+            "few-shot learning on classes that training does not see, give --data.protocol random-classes, which joins "
+            "the parts and splits the classes", where, len(train), sizes,
+        )  # fmt: skip
+        return named["given-parts"]
+    if all(len(parts) == 1 for parts in parts_of_classes(examples)):
+        log.info(
+            "%s: each part has classes of its own, so that test classes are new ones (%s), that is --data.protocol "
+            "classes-of-parts; for fixed classes, give --data.protocol share-of-each-class", where, sizes,
+        )  # fmt: skip
+        return named["classes-of-parts"]
+    alone = sorted(examples.names[c] for c in others - train)
+    raise ValueError(
+        f"{where}: {len(others & train)} classes of the parts for validation and testing are training classes too, and "
+        f"{len(alone)} are not, the first is {alone[0]}. For fixed classes, every class must be in train; or give "
+        "--data.protocol random-classes (few-shot: joins the parts and splits the classes) or share-of-each-class "
+        "(fixed classes: joins the parts and splits each class's examples)"
+    )
 
 
-def fixed_sizes(*sizes: int) -> Callable[[Classes], ClassSplit]:
-    """A seeded shuffle into splits of these sizes, which must be all of the classes."""
-
-    def split(classes: Classes) -> ClassSplit:
-        _expect(len(classes.names) == sum(sizes), f"{sum(sizes)} classes", f"{len(classes.names)}")
-        return shuffled(classes, sizes)
-
-    return split
-
-
-def by_script(classes: Classes) -> ClassSplit:
-    """Armenian and Georgian letters for testing, Greek ones for validation, all else for training."""
-    part = {"ARMENIAN": 2, "GEORGIAN": 2, "GREEK": 1}
-    found: ClassSplit = ([], [], [])
-    for c, script in enumerate(classes.group):
-        found[part.get(script, 0)].append(c)
-    return found
-
-
-def lake(classes: Classes) -> ClassSplit:
-    """The background set for training, the evaluation set for testing."""
-    train = [c for c, group in enumerate(classes.group) if group == "background"]
-    test = [c for c, group in enumerate(classes.group) if group == "evaluation"]
-    _expect((len(train), len(test)) == (964, 659), "964 background and 659 evaluation", f"{len(train)} and {len(test)}")
-    return train, [], test
-
-
-def vinyals(classes: Classes) -> ClassSplit:
-    """The split of the files ``vinyals_{train,val,test}.txt``, lines ``ALPHABET/characterNN[/rotRRR]``."""
-    roots = [] if classes.data_dir is None else [classes.data_dir / "omniglot" / "splits", classes.data_dir / "splits"]
-    files = [f"vinyals_{part}.txt" for part in PARTS]
-    folder = next((root for root in roots if all((root / file).is_file() for file in files)), None)
-    if folder is None:
-        looked = " or ".join(map(str, roots)) or "DATA_DIR/omniglot/splits (no data folder is given)"
-        raise FileNotFoundError(
-            f"Vinyals' split needs the files {', '.join(files)} in {looked}; they hold one "
-            "ALPHABET/characterNN/rotRRR a line, as the code of Prototypical Networks has "
-            "them. Or choose the protocol maml, reptile or lake"
-        )
-    found = class_lists([folder / file for file in files], classes.names, lambda line: line.rsplit("/rot", 1)[0])
-    sizes = tuple(map(len, found))
-    _expect(sizes == (1028, 172, 423), f"1028, 172 and 423 classes in {folder}", f"{sizes}")
-    return found
-
-
-def text_folds(folder: str, fold: int, name: str) -> Callable[[Classes], ClassSplit]:
-    """One of the five splits of a data set's intents in the files ``FOLDER/0N/labels.{train,valid,test}.txt``."""
-
-    def split(classes: Classes) -> ClassSplit:
-        files = tuple(f"labels.{part}.txt" for part in ("train", "valid", "test"))
-        places = (f"text/folds/{folder}/0{fold}", f"folds/{folder}/0{fold}")
-        place = find_folder(classes.data_dir, f"fold {fold} of {name} (Dopierre et al. 2021)", places, files)
-        return class_lists([place / file for file in files], classes.names)
-
-    return split
-
-
-def corpus_parts(classes: Classes) -> ClassSplit:
-    """The parts of running text as they are."""
-    train, val, test = ([c for c, group in enumerate(classes.group) if group == part] for part in PARTS)
-    return train, val, test
-
-
-def class_lists(
-    files: Sequence[Path], known: Sequence[str], name_in: Callable[[str], str] = lambda line: line
-) -> ClassSplit:
-    """The classes that each of three files names, one a line (``name_in`` finds the name); none is in two files."""
-    number = {name: c for c, name in enumerate(known)}
-    found = []
-    for file in files:
-        names = dict.fromkeys(name_in(line.strip()) for line in read_utf8(file).splitlines() if line.strip())
-        unknown = [name for name in names if name not in number]
-        _expect(not unknown, f"classes of the data set in {file}", f"{len(unknown)} others, the first {unknown[:1]}")
-        found.append([number[name] for name in names])
-    train, val, test = found
-    once = len({*train, *val, *test}) == len(train) + len(val) + len(test)
-    _expect(once, f"no class in two files of {files[0].parent}", "some")
-    return train, val, test
-
-
-def _expect(holds: bool, wanted: str, got: str) -> None:
-    if not holds:
-        raise ValueError(f"the protocol's split expects {wanted}, got {got}")
+def parts_of_classes(examples: Labelled) -> list[list[int]]:
+    """Of each class, the given parts that have examples of it; [] where no parts are given."""
+    if examples.part is None:
+        return []
+    present = np.zeros((len(examples.names), len(PARTS)), bool)
+    present[examples.label, examples.part] = True
+    return [np.flatnonzero(row).tolist() for row in present]
 
 
 def _intents(dataset: str, folder: str, name: str) -> list[Protocol]:
@@ -252,5 +234,31 @@ PROTOCOLS = (
         "60/20/20% of the classes for training, validation and testing, by a shuffle of the names with data.split_seed",
         (),
         random_split,
+    ),
+    Protocol(
+        "given-parts",
+        "the same classes in training and testing, with examples in the parts that the data come in",
+        (),
+        divide=given_parts,
+    ),
+    Protocol(
+        "share-of-each-class",
+        "the same classes in training and testing; of each class's examples a share (data.held_out) for validation and "
+        "as many for testing, by a shuffle with data.split_seed",
+        (),
+        divide=share_of_each_class,
+        any_classes=True,
+    ),
+    Protocol(
+        "classes-of-parts",
+        "classes split as the data's own parts have them: test classes are not seen in training",
+        (),
+        classes_of_parts,
+    ),
+    Protocol(
+        "unlabelled",
+        "examples without classes; one in ten is held out, by a shuffle with data.split_seed",
+        (),
+        divide=without_classes,
     ),
 )

@@ -19,22 +19,23 @@ class Records(NamedTuple):
     group: tuple[str, ...]  # of the classes; see Source
     what: str  # names the data set in messages
     key: str  # changes when the data do
+    part: Int[np.ndarray, " n"] | None = None  # of each image; see Source
 
 
 def read_records(
     records: Records,
+    rows: Int[np.ndarray, " m"] | None = None,
     *,
     size: int | None,
     channels: int | None,
-    per_class: int | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
     after: Callable[[np.ndarray], np.ndarray] = lambda images: images,
 ) -> Source:
-    """Decodes the images, or at most ``per_class`` of each class, chosen by ``seed``; ``after`` changes the result."""
-    rows = some_of_each(records.label, per_class, seed)
+    """Decodes the images, or those of some ``rows``; ``after`` changes the result."""
+    rows = np.arange(len(records.label)) if rows is None else rows
     images = decode_all(records.files, rows.tolist(), records.what, size=size, channels=channels, progress=progress)
-    return Source(after(images), records.label[rows].astype(np.int32), records.names, records.group)
+    part = None if records.part is None else records.part[rows]
+    return Source(after(images), records.label[rows].astype(np.int32), records.names, records.group, part)
 
 
 def some_of_each(label: Int[np.ndarray, " n"], per_class: int | None, seed: int) -> Int[np.ndarray, " m"]:

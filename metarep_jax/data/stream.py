@@ -13,8 +13,9 @@ from jaxtyping import Int
 
 from metarep_jax.data.audio import is_audio
 from metarep_jax.data.images import Form, decode, label_of
+from metarep_jax.data.protocols import divide
 from metarep_jax.data.records import Records
-from metarep_jax.data.splits import Splits, list_records
+from metarep_jax.data.splits import Splits, labelled, list_records
 from metarep_jax.data.text import is_text
 
 Batch = dict[str, np.ndarray]
@@ -44,13 +45,14 @@ def stream_reader(
     processes = jax.process_count() if processes is None else processes
     name = splits.config.name
     if name in ("glyphs", "omniglot") or is_audio(name) or is_text(name):
-        raise ValueError(f"{name} fits in memory and is not streamed; data.stream is for folder and TFDS")
+        raise ValueError(
+            f"{name} fits in memory and is not streamed; leave out --data.stream, which is for folder and TFDS"
+        )
     if size < 1 or size % processes:
         raise ValueError(f"the global batch of {size} does not divide over {processes} processes")
     records = list_records(splits.config)
-    number = {name: c for c, name in enumerate(splits.class_names["train"])}
-    label = np.array([number.get(name, -1) for name in records.names], np.int32)[records.label]
-    rows = np.flatnonzero(label >= 0)
+    division = divide(splits.protocol, labelled(records, splits.config))
+    label, rows = division.label, np.flatnonzero(division.part == 0)
     if not len(rows):
         raise ValueError(f"{records.what} has no training images to stream")
     _, height, _, channels = splits.train.inputs.shape

@@ -29,6 +29,7 @@ class Texts(NamedTuple):
     names: tuple[str, ...]  # of the classes
     group: tuple[str, ...]  # of the classes; see Source
     running: bool
+    part: Int[np.ndarray, " n"] | None = None  # of each line; see Source
 
 
 def is_text(name: str) -> bool:

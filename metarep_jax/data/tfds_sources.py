@@ -14,6 +14,7 @@ from metarep_jax.data.cache import cached, digest
 from metarep_jax.data.records import Records
 
 log = logging.getLogger(__name__)
+PATIENCE = 5  # seconds until a server counts as out of reach
 
 
 class TfdsImages(Sequence):
@@ -97,15 +98,20 @@ def find_builder(name: str, data_dir: Path | None, cache_dir: Path) -> Any:
     if builder is None:
         known = sorted(tfds.list_builders(with_community_datasets=False))
         near = difflib.get_close_matches(name.partition("/")[0], [*known, "glyphs", "omniglot", "folder"], 5, 0.5)
+        prepared = sorted(
+            {child.name for place in places if place.is_dir() for child in place.iterdir() if child.is_dir()}
+        )
         raise ValueError(
             f"unknown data set {name!r}{'; near it: ' + ', '.join(near) if near else ''}. There are glyphs, omniglot, "
-            f"folder, of TFDS {', '.join(known)}, and what is prepared in {', '.join(map(str, places))}"
+            f"folder, the {len(known)} of TFDS (https://www.tensorflow.org/datasets/catalog), and what is prepared in "
+            f"{', '.join(map(str, places))}{': ' + ', '.join(prepared[:9]) if prepared else ''}"
         )
     if in_other_format:
         raise ValueError(
             f"the TFDS data set {name!r} is prepared in {', '.join(in_other_format)}, which cannot be read without "
             "TensorFlow; " + how_to_prepare(name)
         )
+    check_reachable(builder, name)
     try:
         prepare(builder)
     except ImportError as error:
@@ -117,6 +123,28 @@ def find_builder(name: str, data_dir: Path | None, cache_dir: Path) -> Any:
             f"the TFDS data set {name!r} could not be prepared: {error}; {how_to_prepare(name)}"
         ) from error
     return builder
+
+
+def check_reachable(builder: Any, name: str) -> None:
+    """Asks once, for some seconds at most, whether what is to be downloaded can be; TFDS itself would try for minutes.
+
+    Raises:
+      ValueError: when it cannot.
+    """
+    urls = [url for url in getattr(builder, "url_infos", None) or {} if url.startswith("http")]
+    if builder.is_prepared() or not urls:
+        return
+    import requests
+
+    try:
+        with requests.get(urls[0], stream=True, timeout=PATIENCE):
+            pass
+    except requests.exceptions.RequestException as error:
+        where = urls[0].split("/")[2]
+        raise ValueError(
+            f"the TFDS data set {name!r} is not prepared yet, and cannot be downloaded: {where} does not answer "
+            f"({type(error).__name__}); {how_to_prepare(name)}"
+        ) from error
 
 
 def image_and_label(builder: Any, name: str) -> tuple[str, str]:

@@ -132,7 +132,7 @@ def load_tokenizer(file: Path, digest: str | None = None) -> Tokenizer:
       FileNotFoundError: when there is none.
       ValueError: when it is damaged, or another one than ``digest`` names.
     """
-    file = Path(file)
+    file = Path(file).expanduser()
     file = file / FILE if file.is_dir() else file
     if not file.is_file():
         raise FileNotFoundError(f"there is no tokenizer at {file}; a run on text leaves one in its folder")

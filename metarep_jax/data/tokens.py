@@ -35,15 +35,15 @@ class TextConfig:
     def __post_init__(self):
         for name, least in (("length", 3), ("vocabulary", LEAST)):
             if getattr(self, name) < least:
-                raise ValueError(f"data.text.{name} must be at least {least}, got {getattr(self, name)}")
+                raise ValueError(f"--data.text.{name} must be at least {least}, got {getattr(self, name)}")
 
 
-def tokenised(texts: Texts, training: Sequence[int], config: TextConfig, cache_dir: Path) -> tuple[Tokenizer, Source]:
+def tokenised(texts: Texts, training: Sequence[str], config: TextConfig, cache_dir: Path) -> tuple[Tokenizer, Source]:
     """The texts as a source of token ids [n, length], and the tokenizer.
 
     Args:
       texts: lines.
-      training: the classes whose lines the tokenizer is trained on.
+      training: the lines that the tokenizer is trained on.
       config: see ``TextConfig``.
       cache_dir: keeps the tokenizer, which takes seconds to train.
 
@@ -52,11 +52,11 @@ def tokenised(texts: Texts, training: Sequence[int], config: TextConfig, cache_d
     """
     if not texts.lines:
         raise ValueError("the text holds no lines")
-    tokenizer = _tokenizer(texts, training, config, cache_dir)
+    tokenizer = _tokenizer(training, config, cache_dir)
     if not texts.running:
         rows = tokenizer.rows(texts.lines, config.length)
-        return tokenizer, Source(rows, texts.label, texts.names, texts.group)
-    packed = [packed_rows(tokenizer, _of(texts, [c]), config.length) for c in range(len(texts.names))]
+        return tokenizer, Source(rows, texts.label, texts.names, texts.group, texts.part)
+    packed = [packed_rows(tokenizer, _of_class(texts, c), config.length) for c in range(len(texts.names))]
     label = np.repeat(np.arange(len(packed), dtype=np.int32), [len(rows) for rows in packed])
     return tokenizer, Source(np.concatenate(packed), label, texts.names, texts.group)
 
@@ -87,15 +87,14 @@ def text_feed(pool: Pool, size: int) -> Feed:
         tokens = int(np.sum(np.asarray(pool.inputs) != PAD_TOKEN))
         raise ValueError(
             f"the text has {tokens} tokens in {rows} rows of {length}, fewer than a batch of {size} rows takes; give "
-            "more text, a smaller batch, or a smaller data.text.length"
+            "more text, a smaller batch, or a smaller --data.text.length"
         )
     return batch_feed(pool, size)
 
 
-def _tokenizer(texts: Texts, training: Sequence[int], config: TextConfig, cache_dir: Path) -> Tokenizer:
+def _tokenizer(lines: Sequence[str], config: TextConfig, cache_dir: Path) -> Tokenizer:
     if config.tokenizer_from is not None:
         return load_tokenizer(config.tokenizer_from)
-    lines = _of(texts, training)
     settings: dict[str, Any] = {"vocabulary": config.vocabulary, "lowercase": config.lowercase}
     key = digest([*settings.items(), *lines])
 
@@ -107,5 +106,5 @@ def _tokenizer(texts: Texts, training: Sequence[int], config: TextConfig, cache_
     return tokenizer
 
 
-def _of(texts: Texts, classes: Sequence[int]) -> list[str]:
-    return [texts.lines[i] for i in np.flatnonzero(np.isin(texts.label, list(classes)))]
+def _of_class(texts: Texts, c: int) -> list[str]:
+    return [texts.lines[i] for i in np.flatnonzero(texts.label == c)]

@@ -13,11 +13,13 @@ from jaxtyping import Float, Int16
 from metarep_jax.types import PAD_SAMPLE
 
 Say = Callable[[str], None]  # takes a sentence for the user
+INT16 = -32768  # the lowest 16-bit sample
 FULL = 32767  # of a 16-bit sample; −32768 is kept for filling
 
 
 def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, "..."]]:
-    """Samples a second, and samples in [−1, 1]: [n], or [n, channels] where there are several.
+    """Samples a second, and samples: [n], or [n, channels] where there are several; integers become floats in [−1, 1],
+    floats stay (see ``in_range``).
 
     Raises:
       ValueError: when it cannot be read, is empty, or holds NaN; ``what`` names it.
@@ -39,6 +41,26 @@ def read_wav(content: Path | bytes, what: str) -> tuple[int, Float[np.ndarray, "
     if not wave.size or not np.isfinite(wave).all():
         raise ValueError(f"{what} holds {'NaN or infinite' if wave.size else 'no'} samples; replace it or remove it")
     return int(rate), wave
+
+
+def in_range(found: Sequence[tuple[int, Float[np.ndarray, "..."]]], say: Say) -> list[tuple[int, np.ndarray]]:
+    """The recordings with samples in [−1, 1]; what lies beyond is scaled, not clipped, and it is said.
+
+    Floats that are whole numbers of up to ±32,768 are samples of 16 bits, and so are all other recordings of whole
+    numbers beside them; any other recording beyond ±1 is divided by its largest sample.
+    """
+    peaks = [float(np.abs(wave).max(initial=0)) for _, wave in found]
+    if max(peaks, default=0) <= 1:
+        return list(found)
+    whole = [peak <= -INT16 and np.array_equal(wave, np.round(wave)) for (_, wave), peak in zip(found, peaks)]
+    of_16_bits = any(peak > 1 for peak, integers in zip(peaks, whole) if integers)
+    scales = [1 / -INT16 if of_16_bits and integers else 1 / max(peak, 1.0) for peak, integers in zip(peaks, whole)]
+    if of_16_bits:
+        say(f"of {len(found)} recordings {sum(whole)} hold whole numbers as floats and are divided by {-INT16:,}")
+    beyond = sum(peak > 1 and not (of_16_bits and integers) for peak, integers in zip(peaks, whole))
+    if beyond:
+        say(f"of {len(found)} recordings {beyond} have samples beyond ±1 and are divided by their largest sample")
+    return [(rate, (wave * np.float32(scale))) for (rate, wave), scale in zip(found, scales)]
 
 
 def mixed(found: Sequence[tuple[int, Float[np.ndarray, "..."]]], say: Say) -> list[tuple[int, Float[np.ndarray, " _"]]]:

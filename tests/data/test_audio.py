@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from metarep_jax.data import DataConfig, load_splits
 from metarep_jax.data.audio import AudioConfig, fsdd_source, load_audio_folder, load_clips, load_fsdd
 from metarep_jax.data.synthetic_speech import FORMANTS, load_synthetic_speech, speak
-from metarep_jax.data.wav import as_rows, at_rate, mixed, read_wav
+from metarep_jax.data.wav import as_rows, at_rate, in_range, mixed, read_wav
 from metarep_jax.types import PAD_SAMPLE
 
 RATE = 800
@@ -92,7 +92,9 @@ def test_folders_are_classes(tmp_path):
     assert (source.names, source.label.tolist()) == (("deep/bark", "meow"), [0, 1, 1])
     assert source.images.shape == (3, 400) and source.images.dtype == np.int16
     (tmp_path / "sounds" / "stray.wav").write_bytes(wav(tone(30)))
-    with pytest.raises(ValueError, match=r"stray\.wav lies in .*sounds itself and has no class"):
+    with pytest.raises(
+        ValueError, match=r"1 recordings lie in .*sounds itself, the first is stray\.wav, and have no class"
+    ):
         load_audio_folder(tmp_path / "sounds", CONFIG, tmp_path / "cache")
 
 
@@ -164,3 +166,27 @@ def test_the_free_spoken_digits_are_read(metarep_data, tmp_path):
     assert np.bincount(digits.digit).tolist() == [300] * 10
     assert np.bincount(digits.speaker).tolist() == [500] * 6
     assert np.sum(digits.take < 5) == 300
+
+
+def test_floats_beyond_one_are_scaled_and_not_clipped_to_square_waves():
+    said = []
+    whole, loud, plain = np.round(tone(50) * 32000), tone(50) * 3, tone(50)
+    scaled = [wave for _, wave in in_range([(RATE, whole), (RATE, loud), (RATE, plain)], said.append)]
+    np.testing.assert_allclose(scaled[0], tone(50) * 32000 / 32768, atol=1e-4)
+    np.testing.assert_allclose(scaled[1], tone(50) * 2, atol=1e-2)
+    np.testing.assert_array_equal(scaled[2], plain)
+    assert said == [
+        "of 3 recordings 1 hold whole numbers as floats and are divided by 32,768",
+        "of 3 recordings 1 have samples beyond ±1 and are divided by their largest sample",
+    ]
+    silent = said.clear() or in_range([(RATE, plain), (RATE, -plain)], said.append)
+    assert not said and silent[0][1] is plain
+
+
+def test_linked_class_folders_are_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.wav").write_bytes(wav(tone(50)))
+    (tmp_path / "sounds" / "meow").mkdir(parents=True)
+    (tmp_path / "sounds" / "meow" / "1.wav").write_bytes(wav(tone(60)))
+    (tmp_path / "sounds" / "bark").symlink_to(tmp_path / "elsewhere")
+    assert load_audio_folder(tmp_path / "sounds", CONFIG, tmp_path / "cache").names == ("bark", "meow")

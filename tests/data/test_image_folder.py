@@ -1,6 +1,7 @@
 """Image folders: classes by folder, shapes as asked for, and every bad folder refused by name."""
 
 import logging
+import struct
 
 import numpy as np
 import pytest
@@ -102,14 +103,14 @@ def test_every_mode_of_pillow_has_one_or_three_channels(tmp_path, mode, channels
 
 def test_mixed_channels_are_refused_by_two_names_or_converted(image_folder):
     Image.new("RGB", (6, 6)).save(image_folder / "flat" / "class4" / "colour.png")
-    with pytest.raises(ValueError, match=r"0\.png has 1, .*colour\.png has 3; give data\.channels"):
+    with pytest.raises(ValueError, match=r"0\.png has 1, .*colour\.png has 3; set --data\.channels"):
         load_splits(config(image_folder))
     assert load_splits(config(image_folder, channels=3)).test.inputs.shape[-1] == 3
 
 
 def test_mixed_sizes_are_refused_by_two_names(image_folder):
     Image.new("L", (6, 7)).save(image_folder / "flat" / "class4" / "tall.png")
-    with pytest.raises(ValueError, match=r"0\.png is 6×6, .*tall\.png 6×7; give data\.image_size"):
+    with pytest.raises(ValueError, match=r"0\.png is 6×6, .*tall\.png 6×7; set --data\.image-size"):
         load_splits(config(image_folder))
 
 
@@ -148,5 +149,49 @@ def test_links_in_a_circle_end(image_folder):
 
 @pytest.mark.parametrize(("field", "value"), [("image_size", 0), ("per_class", 0), ("split_seed", -1), ("workers", -1)])
 def test_sizes_that_make_no_sense_are_refused(field, value):
-    with pytest.raises(ValueError, match=f"{field} must be at least"):
+    with pytest.raises(ValueError, match=f"--data.{field.replace('_', '-')} must be at least"):
         DataConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("ink", "ground"), [((0, 0, 0), 255), ((200, 0, 0), 255), ((255, 255, 255), 0), ((250, 250, 0), 0)]
+)
+def test_icons_whose_shape_is_in_their_transparency_stay_visible(tmp_path, ink, ground):
+    drawn = np.zeros((6, 6, 4), np.uint8)
+    drawn[..., :3] = ink
+    drawn[:3, :, 3] = 255
+    Image.fromarray(drawn).save(tmp_path / "icon.png")
+    (image,) = decode_all([tmp_path / "icon.png"], [0], "test", size=6, channels=3)
+    np.testing.assert_array_equal(image[:3], np.broadcast_to(ink, (3, 6, 3)))
+    assert (image[3:] == ground).all()
+
+
+def test_half_transparent_and_palette_images_are_laid_on_their_ground(tmp_path):
+    Image.new("LA", (2, 2), (0, 51)).save(tmp_path / "grey.png")
+    palette = Image.new("P", (2, 2), 0)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    grey, clear = (decode_all([tmp_path / f"{name}.png"], [0], "test")[0] for name in ("grey", "palette"))
+    assert grey.shape == (2, 2, 1) and (grey == 204).all()
+    assert clear.shape == (2, 2, 3) and (clear == 255).all()
+
+
+def test_broken_entries_of_exif_data_do_no_harm_and_unreadable_ones_are_named(tmp_path, monkeypatch):
+    image = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(6, 6))
+    image.save(tmp_path / "turned.png", exif=_exif_with_a_broken_rational())
+    (found,) = decode_all([tmp_path / "turned.png"], [0], "test")
+    np.testing.assert_array_equal(found[..., 0], np.rot90(np.asarray(image), -1))
+
+    def refuse(self):
+        raise struct.error("unpack requires a buffer of 8 bytes")
+
+    monkeypatch.setattr(Image.Image, "getexif", refuse)
+    with pytest.raises(ValueError, match=r"turned\.png has damaged EXIF data \(unpack requires .*exiftool -all= FILE"):
+        decode_all([tmp_path / "turned.png"], [0], "test")
+
+
+def _exif_with_a_broken_rational():
+    """Orientation 6, and a negative resolution, which Pillow reads but cannot write."""
+    entries = struct.pack(">HHIHH", 274, 3, 1, 6, 0) + struct.pack(">HHII", 282, 10, 1, 38)
+    directory = struct.pack(">H", 2) + entries + struct.pack(">I", 0)
+    return b"Exif\0\0" + b"MM\0*" + struct.pack(">I", 8) + directory + struct.pack(">ii", -1, 3)

@@ -128,5 +128,5 @@ def test_mixed_sizes_met_while_streaming_are_refused_by_name(streamed, image_fol
     splits = streamed(per_class=1)
     for file in image_folder.rglob("*.png"):
         Image.new("L", (7, 7)).save(file)
-    with pytest.raises(Exception, match=r"\.png 7×7; give data\.image_size"):
+    with pytest.raises(Exception, match=r"\.png 7×7; set --data\.image-size"):
         next(stream_reader(splits, SIZE))

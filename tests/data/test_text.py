@@ -135,7 +135,7 @@ def test_a_text_with_fewer_tokens_than_a_batch_is_refused(corpus):
 def test_a_folder_without_texts_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no \.txt file"):
         read_plain(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"needs a \.txt file or a folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; wanted is a \.txt file or a folder"):
         read_plain(tmp_path / "nowhere")
 
 
@@ -232,3 +232,34 @@ def test_real_texts_are_read(metarep_data, tmp_path, caplog):
         found = load_splits(DataConfig(name=name, data_dir=metarep_data, cache_dir=tmp_path, text=text))
         assert [len(found.class_names[part]) for part in ("train", "val", "test")] == classes
         assert sum(len(pool.inputs) for pool in found[:3]) == rows
+
+
+def test_whole_words_of_files_and_folders_say_the_part_and_it_is_logged(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name in ("testament.txt", "devil.TXT", "value_investing.txt", "my-test.txt", "Valid/a.txt", "valid/train.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / ".hidden.txt").write_text("hidden")
+    parts = read_plain(tmp_path)
+    assert set(parts["train"]) == {"testament.txt", "devil.TXT", "value_investing.txt", "valid/train.txt"}
+    assert (parts["val"], parts["test"]) == (["Valid/a.txt"], ["my-test.txt"])
+    assert "part train: devil.TXT, testament.txt, value_investing.txt, valid/train.txt" in caplog.text
+    assert "part test: my-test.txt" in caplog.text
+
+
+def test_texts_that_none_is_for_training_of_are_refused(tmp_path):
+    (tmp_path / "test.txt").write_text("four")
+    with pytest.raises(ValueError, match="holds no text for training: all files are named as of test"):
+        read_plain(tmp_path)
+    (tmp_path / "book.pdf").write_text("%PDF")
+    with pytest.raises(ValueError, match=r"book\.pdf is no plain text, .*save documents as plain text"):
+        read_plain(tmp_path / "book.pdf")
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16le", "utf-16be"])
+def test_utf16_is_called_so_with_the_command_that_converts_it(tmp_path, code):
+    (tmp_path / "a.txt").write_bytes("a text of some words\n".encode(code))
+    with pytest.raises(
+        ValueError, match=rf"a\.txt is {code.upper()}, not UTF-8; convert it by iconv -f {code} -t utf-8"
+    ):
+        read_plain(tmp_path)

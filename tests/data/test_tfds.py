@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from metarep_jax.data import DataConfig, load_splits
@@ -108,11 +109,12 @@ def test_its_records_can_be_sent_to_another_process(data_dir):
     assert again.files[7] == records.files[7]
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_and_all_that_exist(data_dir):
+def test_an_unknown_name_is_refused_with_the_nearest_and_what_is_prepared(data_dir):
     with pytest.raises(ValueError, match=r"'cifar11'; near it: cifar1") as refused:
         load_splits(config(data_dir, "cifar11"))
-    for known in ("omniglot", "glyphs", "folder", "mnist", str(data_dir)):
+    for known in ("omniglot", "glyphs", "folder", "made_up", str(data_dir)):
         assert known in str(refused.value)
+    assert "mnist" not in str(refused.value)  # not all 250
 
 
 def test_a_data_set_without_labels_is_refused_with_its_features(data_dir):
@@ -125,8 +127,24 @@ def test_a_data_set_that_cannot_be_prepared_here_says_how_else(data_dir, monkeyp
         raise ModuleNotFoundError("No module named 'tensorflow'")
 
     monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", refuse)
+    monkeypatch.setattr("metarep_jax.data.tfds_sources.check_reachable", lambda builder, name: None)
     with pytest.raises(ValueError, match=r"'mnist' cannot be prepared here .*array_record"):
         load_splits(config(data_dir, "mnist"))
+
+
+def test_a_server_out_of_reach_is_asked_once_and_named(data_dir, monkeypatch):
+    asked = []
+
+    def refuse(url, **how):
+        asked.append((url, how["timeout"]))
+        raise requests.exceptions.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "get", refuse)
+    with pytest.raises(
+        ValueError, match=r"'mnist' is not prepared yet, and cannot be downloaded: storage\.googleapis\.com"
+    ):
+        load_splits(config(data_dir, "mnist"))
+    assert len(asked) == 1 and asked[0][1] <= 5
 
 
 def test_sentences_of_a_prepared_data_set_are_read_with_their_classes(data_dir):
