@@ -18,7 +18,7 @@ from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.model import Model, load
 from metarep_jax.report import markdown, results, tables
-from metarep_jax.stages.compute import Compute, data_name
+from metarep_jax.stages.compute import Compute, data_identity
 from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
@@ -85,7 +85,7 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
         folder = (config.run_folder or Path("runs") / f"{name}-{config.default_folder}").expanduser()
         sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
         console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-        inputs = {"data": {"name": data_name(splits), "digest": splits.digest}}
+        inputs = {"data": data_identity(splits)}
         with open_run(folder, training_settings(config), inputs=inputs, hold=on_main_process()):
             if splits.tokenizer is not None and on_main_process():
                 keep_tokenizer(folder, splits.tokenizer)

@@ -1,7 +1,7 @@
 """Stage 3: hand what a model knows to a smaller one.
 
-    python -m experiments.distill --teacher runs/metatrain-glyphs                       # few-shot: both adapt on episodes
-    python -m experiments.distill --teacher runs/transfer-glyphs --mode classes         # a classifier's logits
+    python -m experiments.distill --teacher runs/metatrain-glyphs                    # few-shot: both adapt on episodes
+    python -m experiments.distill --teacher runs/transfer-glyphs --mode classes      # a classifier's logits
     python -m experiments.distill --teacher runs/pretrain-glyphs --mode features --distill.augment glyph
 
 ``few-shot`` and ``features`` are judged on unseen classes; ``classes`` on the held-out examples of the classes.
@@ -15,7 +15,7 @@ from experiments.cli import CommonConfig, Report, load_model, parse, run_experim
 from metarep_jax.data import Splits
 from metarep_jax.stages import Compute, DistilSettings, EvaluateSettings, class_accuracy, distil
 from metarep_jax.stages.distil import DistilMode
-from metarep_jax.stages.evaluate import few_shot_rows, parameter_cells
+from metarep_jax.stages.evaluate import as_cells, few_shot_rows, parameter_cells
 from metarep_jax.stages.figures import curves_figure, episode_figure
 from metarep_jax.stages.metatrain import training_episode
 from metarep_jax.stages.pretrain import has_images
@@ -52,13 +52,13 @@ def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:
     figures = []
     if config.mode == "classes":
         column = f"{len(teacher.spec.class_names)} classes"
-        cells = {row: {column: class_accuracy(model, splits, compute).cell()} for row, model in models.items()}
+        cells = {row: as_cells({column: class_accuracy(model, splits, compute)}) for row, model in models.items()}
     else:
         cells = few_shot_rows(models, splits, config.evaluate, compute)
     if config.mode == "few-shot" and has_images(splits):
         figures = [episode_figure(folder, splits, compute, training_episode(splits, config.distill.episode))]
     for row, more in parameter_cells(models).items():
-        cells[row] |= more
+        cells[row] = cells[row] | more
     return Report(cells, [*figures, curves_figure(folder, {"distil": folder})])
 
 

@@ -38,8 +38,8 @@ def parse(
         words = _long_forms(words, names)
         chosen: Chosen = {}
         for path, choice in choices_in(start):
-            named = _members_named if isinstance(choice, WeightedChoices) else _named
-            chosen |= named(words, path, choice)
+            several = isinstance(choice, WeightedChoices)
+            chosen |= _members_named(words, path, choice) if several else _named(words, path, choice)
         for path, (kind, name, _) in chosen.items():
             _refuse_unknown(words, path, kind, name)
         flags: Any = _flags_of(start, chosen, getattr(config, "shorthands", {}))

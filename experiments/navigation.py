@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.flags import console, parse
-from experiments.common import command_line, conclude, errors_told, settings_of
+from experiments.cli import Report, command_line, errors_as_messages, settings_of, write_report
+from experiments.cli import console, parse
 from metarep_jax.data.environments import Trajectories, environment_feed, task_of
 from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation
 from metarep_jax.encoders.mlp import MLP
@@ -272,7 +272,7 @@ def training_settings(config: NavigationConfig) -> dict[str, Any]:
 def main(config: NavigationConfig) -> None:
     """Trains, judges, draws, and writes result.json and report.md."""
     started = time.perf_counter()
-    with errors_told():
+    with errors_as_messages():
         use_cpu_devices(config.devices)
         devices = local_devices(config.devices)
         with open_run(config.run_folder, training_settings(config)):
@@ -280,20 +280,16 @@ def main(config: NavigationConfig) -> None:
             cells = cells_of(config, policies, devices)
             paths = figures_of(config, policies, cells)
             rates = {row: [seeds[0].rate, seeds[0].later] for row, seeds in policies.items()}
-            conclude(
+            sizes = ", ".join(f"{row_label(row)} {rate:g} and {later:g}" for row, (rate, later) in rates.items())
+            write_report(
                 config.run_folder,
-                figure_paths=paths,
-                notes=[
-                    "Step sizes of the first and of later updates: "
-                    + ", ".join(f"{row_label(row)} {rate:g} and {later:g}" for row, (rate, later) in rates.items())
-                ],
+                Report(cells, paths, [f"Step sizes of the first and of later updates: {sizes}"]),
                 name="navigation",
                 command=command_line("experiments.navigation"),
                 config={**settings_of(config), "step_sizes": rates},
                 protocol=f"point navigation: mean return (negative {config.reward.replace('_', ' ')}, at most 100 "
                 f"steps) on {config.goals} new goals a seed, {config.test_trajectories} episodes for each update",
                 seeds=list(range(config.seed, config.seed + config.seeds)),
-                cells=cells,
                 wall_clock_s=time.perf_counter() - started,
             )
 

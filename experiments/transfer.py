@@ -54,8 +54,8 @@ def work(config: TransferConfig, splits: Splits, compute: Compute) -> Report:
     """Trains the classifier and judges it."""
     start = load_model(config.start, splits) if config.start else None
     model = transfer(config.transfer, splits, compute, start=start, mode=config.mode)
-    cells = {config.mode: {f"{len(model.spec.class_names)} classes": class_accuracy(model, splits, compute).cell()}}
-    cells[config.mode] |= parameter_cells({config.mode: model})[config.mode]
+    row = as_cells({f"{len(model.spec.class_names)} classes": class_accuracy(model, splits, compute)})
+    cells = {config.mode: row | parameter_cells({config.mode: model})[config.mode]}
     return Report(cells, [curves_figure(compute.folder, {config.mode: compute.folder})])
 
 

@@ -205,7 +205,7 @@ def finish(
     name: str, config: BenchmarkConfig, cells: Mapping[str, Mapping[str, Any]], *, protocol: str, started: float
 ) -> results.Result:
     """Writes the result file and prints the table."""
-    from experiments.common import command_line
+    from experiments.cli import command_line
 
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key != "result"}
     result = results.make_result(

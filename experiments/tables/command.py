@@ -9,7 +9,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from experiments.flags import console
+from experiments.cli import console
 from experiments.readme import ROOT
 from experiments.tables.cells import best_of, merged, read_cells
 from metarep_jax.report.results import Result, write_result

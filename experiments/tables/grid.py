@@ -8,21 +8,20 @@ from typing import Literal
 import cattrs
 import jax
 
-from experiments.flags import console
-from experiments.common import Run, command_line
-from experiments.evaluate import evaluate_model
-from experiments.metatrain import metatrain_stage
+from experiments.cli import console
+from experiments.cli import command_line
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
 from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.omniglot_plan import Plan, settings_of_training, trainings
-from experiments.tables.runs import make_run, splits_of
+from experiments.tables.runs import compute_in, splits_of
 from metarep_jax.data import DataConfig, Splits, joined_pools
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.model import Model
 from metarep_jax.report.provenance import device_of_run
 from metarep_jax.report.results import Result, read_result, write_result
-from metarep_jax.train import open_run
+from metarep_jax.stages import Compute, metatrain
+from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.train.storage.settings import config_differences
 
 
@@ -73,11 +72,11 @@ def run_cell(plan: Plan, place: Place) -> Result:
     found, folders, evaluating, norm = [], [], 0.0, ""
     for seed in range(place.seeds):
         folder, tasks = training / f"seed{seed}", plan.meta.train.batch_size
-        run = make_run(place.table, place, folder, splits, place.data, plan.encoder, seed=seed, batch=tasks)
-        model = trained(plan, run)
-        folders.append(run.folder)
+        compute = compute_in(folder, place, seed=seed, batch=tasks)
+        model = trained(plan, splits, compute)
+        folders.append(folder)
         begun = time.perf_counter()
-        interval, norm = judged(plan, run, model)
+        interval, norm = judged(plan, splits, compute, model)
         evaluating += time.perf_counter() - begun
         found.append(interval)
     devices = dict.fromkeys(device for folder in folders for device in wall_clock.devices_used(folder))
@@ -109,30 +108,27 @@ def run_cell(plan: Plan, place: Place) -> Result:
     return result
 
 
-def trained(plan: Plan, run: Run) -> Model:
+def trained(plan: Plan, splits: Splits, compute: Compute) -> Model:
     """The model of one training run, of this process or of one before."""
-    settings = settings_of_training(plan) | {"seed": run.config.seed}
-    counted = wall_clock.counted(run.folder, device_name(device_of_run()), plan.meta.train.steps)
     spec = plan.validate_on
-    with open_run(run.folder, settings), counted:
-        return metatrain_stage(
-            run,
+    with wall_clock.counted(compute.folder, device_name(device_of_run()), plan.meta.train.steps):
+        return metatrain(
             plan.meta,
-            run.folder,
-            encoder_config=plan.encoder,
-            what=f"{plan.training}, seed {run.config.seed}",
-            validate_on=spec and dataclasses.replace(spec, rotations=run.splits.protocol.test_rotations),
+            splits,
+            compute,
+            encoder=plan.encoder,
+            validate_on=spec and dataclasses.replace(spec, rotations=splits.protocol.test_rotations),
+            what=f"{plan.training}, seed {compute.seed}",
         )
 
 
-def judged(plan: Plan, run: Run, model: Model) -> tuple[Interval, str]:
+def judged(plan: Plan, splits: Splits, compute: Compute, model: Model) -> tuple[Interval, str]:
     """Accuracy on the test classes, and whose statistics batch norm used."""
-    protocol = run.splits.protocol
-    spec = dataclasses.replace(plan.test, rotations=protocol.test_rotations)
-    norm = plan.norm or protocol.norm or model.learner(spec.way).test_context.norm
+    spec = dataclasses.replace(plan.test, rotations=splits.protocol.test_rotations)
+    norm = plan.norm or splits.protocol.norm or model.learner(spec.way).test_context.norm
     with console.status(f"{plan.row} {plan.column}: {plan.episodes} test episodes"):
-        found = evaluate_model(run, model, run.splits.test, [spec], episodes=plan.episodes, mode=norm)
-    return found[spec.name], norm
+        columns = few_shot_columns(model, splits, [spec], compute, episodes=plan.episodes, mode=norm)
+    return columns[spec.name], norm
 
 
 def finished(plan: Plan, place: Place) -> Result | None:

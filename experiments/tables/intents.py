@@ -29,17 +29,12 @@ from typing import Any, NamedTuple
 
 import cattrs
 
-from experiments.flags import parse
-from experiments.common import Run
-from experiments.evaluate import EvaluateSettings, evaluate_model
-from experiments.features import features_model, untrained_model
-from experiments.metatrain import MetatrainSettings, metatrain_stage
-from experiments.pretrain import PretrainSettings, pretrain_stage
+from experiments.cli import parse
 from experiments.tables.intents_folds import DATA, fold_of
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import Row, RowsConfig, RowTable
 from experiments.tables.rows import main as run_table
-from experiments.tables.runs import held, make_run
+from experiments.tables.runs import compute_in
 from metarep_jax.data import DataConfig, Splits
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.encoders import EncoderConfig
@@ -47,6 +42,10 @@ from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.stages import Compute, EvaluateSettings, MetatrainSettings, PretrainSettings, metatrain, pretrain
+from metarep_jax.stages.distil import fitted_encoder
+from metarep_jax.stages.evaluate import few_shot_columns
+from metarep_jax.stages.features import features_model, features_spec, untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 
@@ -176,48 +175,39 @@ def measure(row: str, config: IntentsConfig, folder: Path, seed: int) -> dict[st
     found: dict[str, list[Interval]] = {column: [] for column in COLUMNS[TABLE]}
     data = DataConfig(data_dir=config.data_dir, cache_dir=config.cache_dir)
 
-    def run_of(place: Path, name: str, splits: Splits, fit: FitConfig) -> Run:
-        there = dataclasses.replace(splits.config, name=name)
-        return make_run(TABLE, config, place, splits, there, made.encoder, seed=seed, batch=fit.batch_size)
-
     for number in FOLDS:
         fold = fold_of(number, made.text, data, root / "tokenizers" / f"fold{number}")
         start = None
         if method.pretrained:
-            place = root / "pretraining" / f"seed{seed}" / f"fold{number}"
-            run = run_of(place, BOTH, fold.text, made.pretrain.train)
-            start = held(run, made.pretrain, partial(pretrain_stage, run, made.pretrain, place)).encoder_params
+            place, batch = root / "pretraining" / f"seed{seed}" / f"fold{number}", made.pretrain.train.batch_size
+            compute = compute_in(place, config, seed=seed, batch=batch)
+            start = pretrain(made.pretrain, fold.text, compute, encoder=fitted_encoder(made.encoder, fold.text))
         for name, splits in fold.splits.items():
-            run = run_of(folder / f"{name}-fold{number}", name, splits, made.meta.train)
-            model = row_model(method, made, run, start)
-            for column, value in judged(run, model, made.episodes).items():
+            place = folder / f"{name}-fold{number}"
+            compute = compute_in(place, config, seed=seed, batch=made.meta.train.batch_size)
+            model = row_model(method, made, splits, compute, start)
+            for column, value in judged(model, splits, compute, made.episodes).items():
                 found[f"{name}_{column}"].append(value)
     return {column: over_folds(each) for column, each in found.items()}
 
 
-def row_model(method: Method, made: Recipe, run: Run, start: Any) -> Model:
-    """A row's model for one data set of a fold, from the encoder's variables ``start`` or, of None, random ones."""
+def row_model(method: Method, made: Recipe, splits: Splits, compute: Compute, start: Model | None) -> Model:
+    """A row's model for one data set of a fold, from the encoder of ``start`` or, of None, a random one."""
+    encoder = fitted_encoder(made.encoder, splits)
     if method.prototypical:
-        stage = partial(
-            metatrain_stage,
-            run,
-            made.meta,
-            run.folder,
-            encoder_config=run.config.encoder,
-            encoder_params=start,
-            what=run.folder.name,
-            validate_on=VALIDATED,
-        )
-        return held(run, made.meta, stage)
-    if method.pretrained:
-        return features_model(run, start, made.pretrain.whiten)
-    return untrained_model(run, made.pretrain.whiten)
+        return metatrain(
+            made.meta, splits, compute,
+            start=start, encoder=encoder, validate_on=VALIDATED, what=compute.folder.name,
+        )  # fmt: skip
+    if start is not None:
+        return features_model(features_spec(encoder, splits), start.encoder_params, splits, made.pretrain.whiten)
+    return untrained_model(encoder, splits, compute, made.pretrain.whiten)
 
 
-def judged(run: Run, model: Model, episodes: int) -> dict[str, Interval]:
+def judged(model: Model, splits: Splits, compute: Compute, episodes: int) -> dict[str, Interval]:
     """Accuracy on episodes of the test classes, which are the same for every row, by way and shot."""
-    specs = EvaluateSettings(ways=(5,), shots=SHOTS).specs(run.splits.protocol, run.splits.test)
-    return evaluate_model(run, model, run.splits.test, specs, episodes=episodes)
+    specs = EvaluateSettings(ways=(5,), shots=SHOTS).specs(splits.protocol, splits.test)
+    return few_shot_columns(model, splits, specs, compute, episodes=episodes)
 
 
 def over_folds(found: Sequence[Interval]) -> Interval:

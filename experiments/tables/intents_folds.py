@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.common import read_data, with_data_dir
+from experiments.cli import read_data, with_data_dir
 from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
 from metarep_jax.data.protocols import Classes
 from metarep_jax.data.splits import resolved

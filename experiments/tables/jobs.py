@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from experiments.flags import console, print_error
+from experiments.cli import console, print_error
 from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged
 from metarep_jax.train.signals import catch_termination
 

@@ -18,26 +18,25 @@ import cattrs
 import jax
 import numpy as np
 
-from experiments.flags import parse
-from experiments.common import Run
-from experiments.evaluate import evaluate_model
-from experiments.features import features_model, untrained_model
-from experiments.metatrain import MetatrainSettings, metatrain_stage
-from experiments.pretrain import PretrainSettings, pretrain_stage
+from experiments.cli import parse
 from experiments.tables.command import Budget
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
-from experiments.tables.runs import held, make_run, splits_of
+from experiments.tables.runs import compute_in, splits_of
 from metarep_jax.data import Splits
 from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.report.figures import save_lines
+from metarep_jax.stages import Compute, MetatrainSettings, PretrainSettings, metatrain, pretrain
+from metarep_jax.stages.evaluate import few_shot_columns
+from metarep_jax.stages.features import features_model, features_spec, untrained_model
 from metarep_jax.train import OptimiserConfig
 from metarep_jax.types import EpisodeSpec, Pool
 
 PROTOCOL_NAME = "vinyals-no-rotations"
+WHITEN = 0.25  # power of the whitening of features
 TABLE = RowTable(
     "label_efficiency",
     "Omniglot, Vinyals' split without rotations, 5-way 1-shot accuracy on the 423 test classes, by the number of "
@@ -142,40 +141,36 @@ def measure(
 ) -> dict[str, Interval]:
     """Trains a row on each number of labelled classes, or goes on, and judges it."""
     splits = splits_of(config.data, PROTOCOL_NAME)
-    start = make_run(TABLE.name, config, folder / "start", splits, config.data, CONV4, seed=seed, batch=2)
+    compute = compute_in(folder / "start", config, seed=seed, batch=2)
     if before is None:
-        model, encoder_params = untrained_model(start, 0.25), None
+        model, start = untrained_model(CONV4, splits, compute, WHITEN), None
     else:
-        model = held(start, before, partial(pretrain_stage, start, before, start.folder))
-        encoder_params = model.encoder_params
-    found = {}
+        start = model = pretrain(before, splits, compute, encoder=CONV4)
+    columns = {}
     for column in COLUMNS[TABLE.name]:
         classes, chosen = classes_of(column), model
         if classes:
             settings = training(config.budget, classes)
             some = with_labels(splits, min(classes, splits.train.count.shape[0]), seed)
-            run = make_run(TABLE.name, config, folder / f"{classes}", some, config.data, CONV4, seed=seed, batch=2)
-            stage = partial(
-                metatrain_stage,
-                run,
+            trained = metatrain(
                 settings,
-                run.folder,
-                encoder_config=CONV4,
-                encoder_params=encoder_params,
-                what=f"{classes} labelled classes",
+                some,
+                compute_in(folder / f"{classes}", config, seed=seed, batch=2),
+                start=start,
+                encoder=CONV4,
                 validate_on=JUDGED,
+                what=f"{classes} labelled classes",
             )
-            trained = held(run, settings, stage)
-            frozen = features_model(start, trained.encoder_params, 0.25)
-            chosen = max((model, trained, frozen), key=partial(validated, start))
+            frozen = features_model(features_spec(CONV4, splits), trained.encoder_params, splits, WHITEN)
+            chosen = max((model, trained, frozen), key=lambda each: validated(each, splits, compute))
         episodes = config.episodes or splits.protocol.episodes
-        found[column] = evaluate_model(start, chosen, splits.test, [JUDGED], episodes=episodes)[JUDGED.name]
-    return found
+        columns[column] = few_shot_columns(chosen, splits, [JUDGED], compute, episodes=episodes)[JUDGED.name]
+    return columns
 
 
-def validated(run: Run, model: Model) -> float:
+def validated(model: Model, splits: Splits, compute: Compute) -> float:
     """Accuracy on the validation classes, by which a model is chosen."""
-    return evaluate_model(run, model, run.splits.val, [JUDGED], episodes=1000)[JUDGED.name].mean
+    return few_shot_columns(model, splits, [JUDGED], compute, part="val", episodes=1000)[JUDGED.name].mean
 
 
 if __name__ == "__main__":

@@ -3,23 +3,20 @@ encoder learn its features."""
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
-from experiments.common import Run, stage
-from experiments.evaluate import averaged
-from experiments.features import features_model, fitting_rows
-from experiments.pretrain import PretrainSettings, train_objective
-from metarep_jax.distill import distil_features
-from metarep_jax.encoders import encoder_variables, make_encoder, refit_statistics
-from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
+from metarep_jax.data import Splits
+from metarep_jax.encoders import EncoderConfig, make_encoder, refit_statistics
+from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.model import Model
 from metarep_jax.pretrain.heads import Head
-from metarep_jax.types import Objective
+from metarep_jax.stages import Compute, DistilSettings, PretrainSettings, distil
+from metarep_jax.stages.features import fitting_rows
+from metarep_jax.stages.pretrain import train_objective
 
 VIEWS = 32  # over which the features of a teacher are averaged
 
@@ -35,14 +32,14 @@ class Projected(nn.Module):
 
 
 def projector_features(
-    run: Run, settings: PretrainSettings, folder: Path
+    settings: PretrainSettings, encoder: EncoderConfig, splits: Splits, compute: Compute
 ) -> Callable[[Shaped[Array, "n ..."]], Float[Array, "n dim"]]:
-    """The projections of a SimCLR that was trained in ``folder``, with norms and whitening fitted on training images,
+    """The projections of a SimCLR that was trained in the folder of ``compute``, with norms and whitening fitted on training images,
     as those of features are."""
-    trained = train_objective(run, settings, folder)  # from its last checkpoint
+    trained, _ = train_objective(settings, splits, compute, encoder=encoder)  # from its last checkpoint
     params = {name: trained.params[name] for name in ("encoder", "projector")}
     widths = tuple(params["projector"][f"Dense_{index}"]["kernel"].shape[1] for index in (0, 1))
-    module, rows = Projected(make_encoder(run.config.encoder), Head(widths)), fitting_rows(run)
+    module, rows = Projected(make_encoder(encoder), Head(widths)), fitting_rows(splits)
     stats = {name: trained.state[name] for name in params}
     variables = refit_statistics(module, {"params": params, "batch_stats": stats}, rows)
     embed = jax.jit(partial(module.apply, variables, running=True))
@@ -50,24 +47,23 @@ def projector_features(
     return lambda inputs: whitening(embed(inputs))
 
 
-def self_distilled(run: Run, settings: PretrainSettings, teacher: Model, folder: Path) -> Model:
-    """A new encoder of the run's shape that learned the ``teacher``'s features, averaged over views of each training
-    image; taken from ``folder`` when an earlier run finished it there.
+def self_distilled(
+    settings: PretrainSettings, encoder: EncoderConfig, teacher: Model, splits: Splits, compute: Compute
+) -> Model:
+    """A new encoder that learned the ``teacher``'s features, averaged over views of each training image.
 
     Raises:
       ValueError: for settings with turned images, of which the teacher's features are not at hand.
     """
     if settings.rotations:
         raise ValueError("self-distillation learns the features of images as they are; leave rotations out")
-
-    def train() -> Model:
-        targets = unit_rows(compute_features(averaged(run, teacher, VIEWS), run.splits.train.inputs))
-
-        def self_distillation(encoder: nn.Module, *, augment: Any, axis_name: str, total_steps: int) -> Objective:
-            del total_steps
-            return distil_features(encoder, teach=lambda index: targets[index], augment=augment, axis_name=axis_name)
-
-        trained = train_objective(run, settings, folder, self_distillation)
-        return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
-
-    return stage(folder, "self-distil", train, settings.train)
+    student = DistilSettings(
+        student=encoder,
+        augment=settings.augment,
+        views=VIEWS,
+        epochs=settings.epochs,
+        optimiser=settings.optimiser,
+        train=settings.train,
+        whiten=settings.whiten,
+    )
+    return distil(student, splits, teacher, compute, mode="features")

@@ -16,24 +16,22 @@ from typing import Any
 
 import cattrs
 
-from experiments.flags import parse
-from experiments.common import Run
-from experiments.evaluate import EvaluateSettings, evaluate_model
-from experiments.features import features_model
-from experiments.pretrain import PretrainSettings, pretrain_stage
-from experiments.rounds import RoundsSettings, rounds_stage
+from experiments.cli import parse
 from experiments.tables.command import Budget
 from experiments.tables.lever_stages import projector_features, self_distilled
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
-from experiments.tables.runs import held, make_run, splits_of
+from experiments.tables.runs import compute_in, splits_of
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.report.figures import save_gains
+from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, RoundsSettings, pretrain, rounds
+from metarep_jax.stages.evaluate import few_shot_columns
+from metarep_jax.stages.features import features_model, features_spec
 
 STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 128_000}
 
@@ -173,25 +171,24 @@ def measure(config: OmniglotRowsConfig, lever: Lever, folder: Path, seed: int) -
     """Trains what the row stands on, or finds it trained, and judges it on the validation classes."""
     splits, trainings = splits_of(config.data, TRAINED), folder.parent.parent / "trainings"
 
-    def run_in(name: str, batch: int) -> Run:
-        place = trainings / name / f"seed{seed}"
-        place.mkdir(parents=True, exist_ok=True)
-        return make_run(TABLE.name, config, place, splits, config.data, lever.encoder, seed=seed, batch=batch)
+    def compute_of(name: str, batch: int) -> Compute:
+        return compute_in(trainings / name / f"seed{seed}", config, seed=seed, batch=batch)
 
-    run = run_in(lever.training, lever.pretrain.train.batch_size)
-    model = held(run, lever.pretrain, partial(pretrain_stage, run, lever.pretrain, run.folder))
+    compute = compute_of(lever.training, lever.pretrain.train.batch_size)
+    model = pretrain(lever.pretrain, splits, compute, encoder=lever.encoder)
     specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
     episodes = config.episodes or splits.protocol.episodes
-    embed = projector_features(run, lever.pretrain, run.folder) if lever.projector else None
+    embed = projector_features(lever.pretrain, lever.encoder, splits, compute) if lever.projector else None
     if lever.distilled:
-        run = run_in("self_distilled", lever.pretrain.train.batch_size)
-        model = held(run, lever.pretrain, partial(self_distilled, run, lever.pretrain, model, run.folder))
+        compute = compute_of("self_distilled", lever.pretrain.train.batch_size)
+        model = self_distilled(lever.pretrain, lever.encoder, model, splits, compute)
     if lever.rounds is not None:
-        run = run_in(f"rounds_{lever.series}", lever.rounds.meta.train.batch_size)
-        start, rounds = model, lever.rounds
-        model = held(run, rounds, lambda: rounds_stage(run, rounds, start, run.folder)[lever.after - 1])
-    model = features_model(run, model.encoder_params, lever.whiten)
-    return evaluate_model(run, model, splits.val, specs, episodes=episodes, views=lever.views, embed=embed)
+        compute = compute_of(f"rounds_{lever.series}", lever.rounds.meta.train.batch_size)
+        model = rounds(lever.rounds, splits, model, compute)[lever.after - 1]
+    model = features_model(features_spec(lever.encoder, splits), model.encoder_params, splits, lever.whiten)
+    return few_shot_columns(
+        model, splits, specs, compute, part="val", episodes=episodes, views=lever.views, embed=embed
+    )
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@
 import dataclasses
 from typing import Any
 
-from experiments.metatrain import MetatrainSettings
-from experiments.pretrain import PretrainSettings
-from experiments.rounds import WHITEN_AFTER, RoundsSettings
 from experiments.tables.command import Budget
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.stages import MetatrainSettings, PretrainSettings, RoundsSettings
+from metarep_jax.stages.rounds import WHITEN_AFTER
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 

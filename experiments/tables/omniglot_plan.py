@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import cattrs
 
-from experiments.metatrain import MetatrainSettings
 from experiments.tables.command import Budget
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.stages import MetatrainSettings
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec, NormMode
 

@@ -14,8 +14,8 @@ adds them to experiments/results/cells, and draws the table and the README anew.
 
 import dataclasses
 
-from experiments.flags import console, parse
-from experiments.common import command_line, errors_told
+from experiments.cli import console, parse
+from experiments.cli import command_line, errors_as_messages
 from experiments.readme import main as draw_readme
 from experiments.tables.command import TableConfig, check_names, merge, plan_table, show
 from experiments.tables.grid import Place, finished, run_grid
@@ -78,7 +78,7 @@ def show_plan(config: GridConfig) -> None:
 def main(args: list[str] | None = None) -> None:
     """Plans, computes, or merges."""
     config = parse(GridConfig, __doc__, args=args)
-    with errors_told():
+    with errors_as_messages():
         if config.merge:
             merge(TABLE, config.folders, tuple(METHODS), protocol=PROTOCOL, data=["omniglot"])
             draw_readme()

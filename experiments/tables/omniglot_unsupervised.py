@@ -19,19 +19,17 @@ from typing import Any
 
 import cattrs
 
-from experiments.flags import parse
-from experiments.common import Run
-from experiments.evaluate import EvaluateSettings, evaluate_model
-from experiments.features import features_model, untrained_model
-from experiments.metatrain import metatrain_stage
-from experiments.pretrain import pretrain_stage
-from experiments.rounds import rounds_stage
+from experiments.cli import parse
 from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
-from experiments.tables.runs import held, make_run, splits_of
+from experiments.tables.runs import compute_in, splits_of
+from metarep_jax.data import Splits
 from metarep_jax.evaluate import Interval
 from metarep_jax.model import Model
+from metarep_jax.stages import Compute, EvaluateSettings, metatrain, pretrain, rounds
+from metarep_jax.stages.evaluate import few_shot_columns
+from metarep_jax.stages.features import features_model, features_spec, untrained_model
 
 TABLE = RowTable(
     "omniglot_unsupervised",
@@ -73,21 +71,16 @@ def rows_of(config: OmniglotRowsConfig) -> list[Row]:
 def measure(config: OmniglotRowsConfig, recipe: Recipe, folder: Path, seed: int) -> dict[str, Interval]:
     """Trains a row, or goes on, and judges it under both protocols."""
 
-    def run_under(protocol: str) -> Run:
-        splits, batch = splits_of(config.data, protocol), smallest_batch(recipe)
-        return make_run(TABLE.name, config, folder, splits, config.data, recipe.encoder, seed=seed, batch=batch)
-
-    run = run_under(TRAINED)
-    model = held(run, told(recipe), partial(trained, run, recipe, folder))
-    found = {}
+    compute = compute_in(folder, config, seed=seed, batch=smallest_batch(recipe))
+    model = trained(recipe, splits_of(config.data, TRAINED), compute)
+    columns = {}
     for protocol, prefix in PROTOCOLS.items():
-        run = run_under(protocol)
-        splits = run.splits
+        splits = splits_of(config.data, protocol)
         specs = EvaluateSettings().specs(splits.protocol, splits.test)
         episodes = config.episodes or splits.protocol.episodes
-        judged = evaluate_model(run, model, splits.test, specs, episodes=episodes, views=recipe.views)
-        found |= {f"{prefix}{column}": value for column, value in judged.items()}
-    return found
+        judged = few_shot_columns(model, splits, specs, compute, episodes=episodes, views=recipe.views)
+        columns |= {f"{prefix}{column}": value for column, value in judged.items()}
+    return columns
 
 
 def told(recipe: Recipe) -> Recipe:
@@ -95,22 +88,17 @@ def told(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, ms=0.0, note="")
 
 
-def trained(run: Run, recipe: Recipe, folder: Path) -> Model:
+def trained(recipe: Recipe, splits: Splits, compute: Compute) -> Model:
     """A row's features as a nearest-prototype model."""
     model, whiten = None, recipe.pretrain.whiten if recipe.pretrain else WHITEN
     if recipe.pretrain is not None:
-        model = pretrain_stage(run, recipe.pretrain, folder / "pretrain")
+        model = pretrain(recipe.pretrain, splits, compute.below("pretrain"), encoder=recipe.encoder)
     if recipe.meta is not None:
-        tasks = metatrain_stage(
-            run,
-            recipe.meta,
-            folder / "tasks",
-            encoder_config=recipe.encoder,
-            embed=model.embed if model else None,
-        )
-        model = features_model(run, tasks.encoder_params, whiten)
-    model = model or untrained_model(run, whiten)
-    return rounds_stage(run, recipe.rounds, model, folder)[-1] if recipe.rounds else model
+        embed = model.embed if model else None
+        tasks = metatrain(recipe.meta, splits, compute.below("tasks"), encoder=recipe.encoder, embed=embed)
+        model = features_model(features_spec(recipe.encoder, splits), tasks.encoder_params, splits, whiten)
+    model = model or untrained_model(recipe.encoder, splits, compute, whiten)
+    return rounds(recipe.rounds, splits, model, compute)[-1] if recipe.rounds else model
 
 
 def smallest_batch(recipe: Recipe) -> int:

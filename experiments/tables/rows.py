@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.flags import console
-from experiments.common import command_line, errors_told
+from experiments.cli import console
+from experiments.cli import command_line, errors_as_messages
 from experiments.readme import main as draw_readme
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
@@ -69,7 +69,7 @@ class RowTable:
 
 def main(table: RowTable, config: RowsConfig, rows: Callable[[], Sequence[Row]]) -> None:
     """Plans, computes, or merges; ``rows`` makes those of the config."""
-    with errors_told():
+    with errors_as_messages():
         check_names("rows", config.rows or table.order, table.order)
         if config.merge:
             result = merge(table.name, config.folders, table.order, protocol=table.protocol, data=table.data)

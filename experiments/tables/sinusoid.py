@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.flags import console, parse
-from experiments.common import command_line, errors_told
+from experiments.cli import console, parse
+from experiments.cli import command_line, errors_as_messages
 from experiments.tables import published, wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name, merged
 from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
@@ -144,7 +144,7 @@ class Trained(NamedTuple):
 def main(args: list[str] | None = None) -> None:
     """Trains what is not trained yet, judges it, and writes the table and the figure."""
     config = parse(SinusoidConfig, __doc__, args=args)
-    with errors_told():
+    with errors_as_messages():
         use_cpu_devices(1)  # the network is too small to share
         cells, models, errors = [], {}, {}
         for row, method in methods(config.methods).items():

@@ -31,14 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from experiments.flags import parse
-from experiments.common import with_data_dir
-from experiments.features import untrained_model
-from experiments.pretrain import PretrainSettings, pretrain_stage
+from experiments.cli import parse, with_data_dir
 from experiments.tables.published import COLUMNS
 from experiments.tables.rows import Row, RowsConfig, RowTable
 from experiments.tables.rows import main as run_table
-from experiments.tables.runs import held, make_run
+from experiments.tables.runs import compute_in
 from metarep_jax.data import DataConfig, Protocol, Splits, pool_of_arrays
 from metarep_jax.data.audio import AudioConfig, Digits, load_fsdd
 from metarep_jax.data.splits import resolved
@@ -46,6 +43,8 @@ from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.evaluate import Interval, chosen_l2, interval, interval_over_seeds, probe_hits
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.stages import PretrainSettings, pretrain
+from metarep_jax.stages.features import untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import Pool
 
@@ -201,11 +200,11 @@ def features_of(row: str, config: SpokenDigitsConfig, digits: Digits, folder: Pa
     settings = settings_of(method, made)
     batch = settings.train.batch_size
     splits = splits_of(digits, config.data)
-    run = make_run(TABLE, config, folder / "pretrain", splits, config.data, made.encoder, seed=seed, batch=batch)
+    compute = compute_in(folder / "pretrain", config, seed=seed, batch=batch)
     if method.negatives is None:
-        model = untrained_model(run, settings.whiten)
+        model = untrained_model(made.encoder, splits, compute, settings.whiten)
     else:
-        model = held(run, settings, partial(pretrain_stage, run, settings, run.folder))
+        model = pretrain(settings, splits, compute, encoder=made.encoder)
     return compute_features(dataclasses.replace(model, whitening=None).embed, waves)
 
 

@@ -12,12 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from metarep_jax.choices import dotted_paths
 from metarep_jax.data import Splits
-from metarep_jax.model import Model, is_whole, load, save_model
+from metarep_jax.model import Model, load, save_model
 from metarep_jax.train import (
     FitConfig,
-    broadcast_from_main,
     compute_dtype,
     dividing_devices,
     local_devices,
@@ -25,6 +23,8 @@ from metarep_jax.train import (
     on_main_process,
     open_run,
 )
+from metarep_jax.train.processes import broadcast_from_main
+from metarep_jax.train.storage.inputs import Input
 from metarep_jax.train.storage.packing import digest_of
 
 log = logging.getLogger(__name__)
@@ -101,13 +101,13 @@ def finished_or_trained(
       ValueError: for a folder of other settings, data or models; names what differs. Nothing on disk is changed.
     """
     models = {"start": start, "teacher": teacher}
-    inputs = {"data": {"name": data_name(splits), "digest": splits.digest}}
+    inputs = {"data": data_identity(splits)}
     inputs |= {name: model_identity(model) for name, model in models.items() if model is not None}
     with open_run(compute.folder, dict(identity), inputs=inputs, hold=on_main_process(), name="stage") as run:
-        if not run.changed_steps and broadcast_from_main(is_whole(compute.folder)):
+        if not run.changed_steps and broadcast_from_main((compute.folder / "model" / "spec.json").is_file()):
             log.info("%s: the model is in %s already", what, compute.folder)
-            modules = {path.partition(":")[0] for path in dotted_paths(dict(identity))}
-            return load(compute.folder, allow=sorted(modules))
+
+            return load(compute.folder)
         model = train()
         if on_main_process():
             save_model(compute.folder, model)
@@ -120,13 +120,14 @@ def identity_of(compute: Compute, splits: Splits, **settings: Any) -> dict[str, 
     return {"seed": compute.seed, "precision": compute.precision, "protocol": splits.protocol.name, **plain}
 
 
-def data_name(splits: Splits) -> str:
-    """How messages name the data: by name and folder."""
+def data_identity(splits: Splits) -> Input:
+    """How messages name the data, and their digest."""
     place = splits.config.data_dir
-    return splits.config.name if place is None else f"{splits.config.name} in {place}"
+    name = splits.config.name if place is None else f"{splits.config.name} in {place}"
+    return {"name": name, "digest": splits.digest}
 
 
-def model_identity(model: Model) -> dict[str, str]:
+def model_identity(model: Model) -> Input:
     """A model's name for messages, and a digest of its spec and arrays."""
     arrays = jax.tree.leaves((model.params, model.state, model.whitening))
     digest = digest_of(cattrs.unstructure(model.spec), *map(np.asarray, arrays))

@@ -45,6 +45,8 @@ class DistilSettings:
     """Augmentation in training: a preset of metarep_jax.data.augment. features: views of each image, and not "none"."""
     views: int = 0
     """features: of each image, over which the teacher's features are averaged."""
+    whiten: float = 0.25
+    """features: power of the whitening of the student's finished features."""
     epochs: int | None = None
     """Passes over the training images; overrides train.steps."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine")
@@ -156,7 +158,8 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
         )
     identity = identity_of(compute, splits, distil=settings, mode="features")
     stage_one = PretrainSettings(
-        augment=settings.augment, epochs=settings.epochs, optimiser=settings.optimiser, train=settings.train
+        augment=settings.augment, whiten=settings.whiten, epochs=settings.epochs,
+        optimiser=settings.optimiser, train=settings.train,
     )
 
     def train() -> Model:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -192,7 +192,7 @@ def few_shot_rows(
     rows: Cells = {}
     for row, model in models.items():
         log.info("evaluating %s on %d episodes a column", row, episodes)
-        rows[row] = _cells(
+        rows[row] = as_cells(
             few_shot_columns(
                 model, splits, specs, compute, episodes=episodes, inner_steps=inner_steps, views=settings.views
             )
@@ -203,7 +203,7 @@ def few_shot_rows(
         for mode in MODES:
             if mode == own or model.spec.encoder.get("norm") != "batch":
                 continue
-            rows[f"{row} ({mode})"] = _cells(
+            rows[f"{row} ({mode})"] = as_cells(
                 few_shot_columns(
                     model, splits, judged, compute,
                     episodes=settings.mode_episodes, mode=mode, inner_steps=inner_steps,
@@ -235,8 +235,8 @@ def probe_rows(model: Model, splits: Splits) -> Cells:
     split = (features[train], pool.label[train], features[test], pool.label[test])
     column = f"all {pool.count.shape[0]} classes"
     return {
-        "linear probe": {column: linear_probe(*split).cell()},
-        "nearest neighbours": {column: nearest_neighbours(*split).cell()},
+        "linear probe": as_cells({column: linear_probe(*split)}),
+        "nearest neighbours": as_cells({column: nearest_neighbours(*split)}),
     }
 
 
@@ -262,8 +262,9 @@ def joined(first: Cells, second: Cells) -> Cells:
     return {row: {**first.get(row, {}), **second.get(row, {})} for row in [*first, *second]}
 
 
-def _cells(columns: dict[str, Interval]) -> dict[str, Any]:
-    return {column: value.cell() for column, value in columns.items()}
+def as_cells(columns: Mapping[str, Interval]) -> dict[str, Cell]:
+    """A row of a result file: each column's interval as a cell."""
+    return {column: Cell(**value.cell()) for column, value in columns.items()}
 
 
 def parameter_cells(models: dict[str, Model]) -> Cells:

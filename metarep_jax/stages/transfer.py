@@ -53,7 +53,7 @@ def transfer(
 
     Args:
       settings: the training.
-      splits: of fixed classes; of a split by classes, the training classes, a quarter of each class's examples held out.
+      splits: of fixed classes; of a split by classes, its training classes, a quarter of each one's examples held out.
       compute: the folder that is written, and the seed.
       start: a model, for all modes but supervised.
       mode: see above.
@@ -133,7 +133,9 @@ def class_pools(splits: Splits, compute: Compute) -> tuple[Pool, Pool]:
     pool = splits.train
     train_rows, test_rows = split_examples(pool, compute.key(LABELLED_SPLIT))
     inputs, label = np.asarray(pool.inputs), np.asarray(pool.label)
-    train, test = (pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows)))
+    train, test = (
+        pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows))
+    )
     return train, test
 
 
