@@ -120,7 +120,7 @@ def few_shot_student(run: Run, settings: DistillSettings, teacher: Model, folder
         settings=training_settings(run.config),
         devices=run.devices_of(train),
     )
-    return Model(card, fitted.params["student"], fitted.state)
+    return Model(card, fitted.params["student"], fitted.state["student"])
 
 
 def fixed_classes_stage(run: Run, config: DistillConfig, given: Model) -> tuple[Model, Any]:
@@ -174,7 +174,7 @@ def fixed_classes_student(run: Run, config: DistillConfig, given: Model, seen: P
         settings=training_settings(config),
         devices=run.devices_of(train),
     )
-    return Model(card, fitted.params["student"], fitted.state)
+    return Model(card, fitted.params["student"], fitted.state["student"])
 
 
 def parameter_cells(models: dict[str, Model]) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def validation(
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
         del step
-        model = Model(card, params["student"] if student else params, state)
+        model = Model(card, params["student"], state["student"]) if student else Model(card, params, state)
         found = evaluate_model(run, model, pool, columns[:1], episodes=episodes)
         return {"val_accuracy": next(iter(found.values())).mean}
 

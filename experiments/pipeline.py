@@ -147,7 +147,7 @@ GLYPHS = PipelineConfig(
         optimiser=OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine"),
         train=FitConfig(steps=2000, batch_size=2, validate_every=500),
     ),
-    distill=DistillSettings(augment="glyph"),
+    distill=DistillSettings(augment="glyph", loss=LossConfig(temperature=2.0)),
 )
 OMNIGLOT = dataclasses.replace(
     GLYPHS,
