@@ -8,7 +8,7 @@ from checks import check_meta_gradient, classification, regression
 
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.metalearn import LEARNERS, LearnerConfig, find_factory, make_learner
+from metarep_jax.metalearn import LEARNERS, LearnerConfig, make_learner
 from metarep_jax.metalearn.base import UNREACHABLE
 from metarep_jax.metalearn.logistic import fit_logistic, logistic_regression
 from metarep_jax.metalearn.prototypical import class_means, distances, prototypical
@@ -104,6 +104,20 @@ def test_logistic_regression_agrees_with_scikit_learn(dim):
     np.testing.assert_allclose(ours, peer.predict_proba(np.asarray(rows)), atol=2e-3)
 
 
+@pytest.mark.parametrize(("dim", "l2"), [(3, 1.0), (40, 1.0), (3, 0.01), (40, 0.01)])
+def test_logistic_regression_converges_to_scikit_learns_minimum(dim, l2):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    label, draw = np.arange(24) % 3, np.random.default_rng(2).standard_normal
+    rows = draw((24, dim)) + 0.5 * np.eye(3, dim)[label]
+    peer = linear_model.LogisticRegression(C=1 / l2, tol=1e-12, max_iter=20_000).fit(rows, label)
+    with jax.enable_x64(True):
+        weights, bias = fit_logistic(jnp.asarray(rows), jnp.asarray(label), 3, l2=l2)
+        ours = np.asarray(jax.nn.softmax(rows @ weights + bias))
+    np.testing.assert_allclose(ours, peer.predict_proba(rows), atol=1e-6)
+    single, _ = fit_logistic(jnp.asarray(rows, jnp.float32), jnp.asarray(label), 3, l2=l2)
+    np.testing.assert_allclose(single, weights, atol=2e-3 * np.abs(weights).max())
+
+
 def test_logistic_regression_of_rows_that_do_not_count_changes_nothing():
     rows, label = jax.random.normal(jax.random.key(3), (8, 2)), jnp.arange(8) % 2
     mask = jnp.arange(8) < 6
@@ -122,10 +136,10 @@ def test_logistic_regression_of_a_class_without_rows_is_the_one_without_that_cla
 
 
 def test_unknown_learner_lists_those_that_exist():
-    with pytest.raises(ValueError, match=f"unknown learner 'mmal'; there are: {', '.join(sorted(LEARNERS))};"):
+    with pytest.raises(ValueError, match=f"unknown learner 'mmal' .*there are: {', '.join(sorted(LEARNERS))};"):
         LearnerConfig(name="mmal")
     with pytest.raises(ValueError, match="cannot be loaded"):
-        find_factory("no_such_module:learner")
+        LearnerConfig("no_such_module:learner")
 
 
 def test_a_learner_of_ones_own_is_named_by_its_dotted_path():
@@ -157,10 +171,10 @@ def nothing(encoder, *, way):
     return {}
 
 
-@pytest.mark.parametrize("field", ["inner_lr", "l2"])
-def test_rates_must_be_positive(field):
+@pytest.mark.parametrize(("name", "field"), [("maml", "inner_lr"), ("ridge", "l2"), ("prototypical", "temperature")])
+def test_rates_must_be_positive(name, field):
     with pytest.raises(ValueError, match=f"{field} must be positive, got -1"):
-        LearnerConfig(**{field: -1.0})
+        make_learner(LearnerConfig(name, **{field: -1.0}), Identity(), way=2)
 
 
 def test_logistic_learner_separates_what_is_separable():
