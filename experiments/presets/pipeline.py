@@ -4,7 +4,7 @@ import dataclasses
 
 from experiments.pipeline_config import PipelineConfig
 from metarep_jax.data import DataConfig
-from metarep_jax.distill import LossConfig
+from metarep_jax.distill import loss_of
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.stages import DistilSettings, EvaluateSettings, MetatrainSettings, PretrainSettings
@@ -22,7 +22,10 @@ GLYPHS = PipelineConfig(
         optimiser=OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine"),
         train=FitConfig(steps=2000, batch_size=2, validate_every=500),
     ),
-    distill=DistilSettings(augment="glyph", loss=LossConfig(temperature=2.0)),
+    distill=DistilSettings(
+        augment="glyph",
+        loss=loss_of({"cross_entropy": 1.0, "soft_targets": 1.0}, soft_targets={"temperature": 2.0}),
+    ),
 )
 OMNIGLOT = dataclasses.replace(
     GLYPHS,
@@ -58,7 +61,7 @@ OMNIGLOT = dataclasses.replace(
         student=EncoderConfig(width=20),
         # After 1,500 steps, likewise: 56.0, 65.9, 70.3 and 73.4% at rates of 1e-3, 3e-3, 1e-2 and 3e-2, with labels and
         # softened targets; after 1,000 at 2e-2 with the teacher's targets alone 72.3%, and 71.7% at 3e-2 with labels.
-        loss=LossConfig(cross_entropy=0.0, soft_targets=1.0, temperature=4.0),
+        loss=loss_of({"soft_targets": 1.0}, soft_targets={"temperature": 4.0}),
         augment="shift",
         optimiser=OptimiserConfig(name="adam", learning_rate=3e-2, schedule="cosine", warmup_steps=50),
         episode=EpisodeSpec(way=60, shot=1, query=5, rotations="classes"),
@@ -82,7 +85,7 @@ CLASSIC = PipelineConfig(
     distill=DistilSettings(
         student=EncoderConfig(name="conv4", width=64, mean=0.5, std=0.5, readout="mean"),
         learner=LearnerConfig(name="maml", inner_lr=1e-3, inner_steps=5, test_steps=5),
-        loss=LossConfig(cross_entropy=1.0, soft_targets=0.1, temperature=1.0),
+        loss=loss_of({"cross_entropy": 1.0, "soft_targets": 0.1}, soft_targets={"temperature": 1.0}),
         episode=EpisodeSpec(way=5, shot=1, query=5),
         augment="crop-flip",
         epochs=50,

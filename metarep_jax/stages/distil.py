@@ -3,28 +3,32 @@
 import dataclasses
 from typing import Any, Literal
 
-from metarep_jax.data import Splits, augmented_feed, episode_feed, make_augment
+from metarep_jax.data import Splits, augmented_feed, batch_feed, episode_feed, make_augment
 from metarep_jax.distill import (
     LossConfig,
     classifier,
     distil_features,
     distil_few_shot,
+    encoder_alone,
     frozen_teacher,
+    loss_of,
     make_loss,
+    targets_by_index,
 )
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, unit_rows
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model, ModelSpec
+from metarep_jax.pretrain import collapse_warning
 from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import averaged_features
 from metarep_jax.stages.features import features_model, features_spec, tokenizer_digest
 from metarep_jax.stages.metatrain import training_episode, validation
-from metarep_jax.stages.pretrain import PretrainSettings, has_images, train_objective, with_epochs
+from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.stages.transfer import ClassSettings, train_on_classes
-from metarep_jax.train import FitConfig, OptimiserConfig, fit
-from metarep_jax.types import EpisodeSpec, Objective
+from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit
+from metarep_jax.types import EpisodeSpec
 
 DistilMode = Literal["few-shot", "classes", "features"]
 
@@ -37,14 +41,17 @@ class DistilSettings:
     """The student's encoder."""
     learner: LearnerConfig = LearnerConfig("prototypical")
     """The student's learner (few-shot)."""
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = loss_of({"cross_entropy": 1.0, "soft_targets": 1.0})
     """What the student minimises (few-shot, classes)."""
+    feature_loss: LossConfig = loss_of({"feature_regression": 1.0})
+    """What the student minimises (features)."""
     episode: EpisodeSpec = EpisodeSpec(way=20, shot=1, query=5)
     """The training episode (few-shot). Rotations "none" here means those of the protocol."""
     augment: str = "none"
-    """Augmentation in training: a preset of metarep_jax.data.augment. features: views of each image, and not "none"."""
-    views: int = 0
-    """features: of each image, over which the teacher's features are averaged."""
+    """Augmentation in training: a preset of metarep_jax.data.augment."""
+    views: int | None = None
+    """features: of each image, over which the teacher's features are averaged, once; default: the teacher sees the
+    student's view anew in every step."""
     whiten: float = 0.25
     """features: power of the whitening of the student's finished features."""
     epochs: int | None = None
@@ -93,7 +100,7 @@ def distil(
         splits,
         compute,
         what="distil (classes)",
-        loss=make_loss(settings.loss),
+        loss=make_loss(settings.loss, axis_name=AXIS),
         identity={"loss": settings.loss},
         teacher=frozen_teacher(model, teacher.params, teacher.state),
         teacher_model=teacher,
@@ -146,31 +153,47 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             settings=identity,
             devices=compute.training_devices(train),
         )
-        return Model(card, fitted.params["student"], fitted.state)
+        return Model(card, fitted.params["student"], fitted.state["student"])
 
     return finished_or_trained(compute, "distil", identity, splits, train_student, teacher=teacher)
 
 
 def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compute: Compute) -> Model:
-    if not has_images(splits) or settings.augment == "none":
-        raise ValueError(
-            "mode features has the student see views of images; give images, and --distill.augment, such as glyph"
-        )
+    pool, card = splits.train, features_spec(settings.student, splits)
+    train = with_epochs(settings.train, settings.epochs, pool.label.shape[0])
     identity = identity_of(compute, splits, distil=settings, mode="features")
-    stage_one = PretrainSettings(
-        augment=settings.augment, whiten=settings.whiten, epochs=settings.epochs,
-        optimiser=settings.optimiser, train=settings.train,
-    )
+    augment = make_augment(settings.augment) if has_images(splits) else None
 
-    def train() -> Model:
-        targets = unit_rows(compute_features(averaged_features(teacher, settings.views), splits.train.inputs))
+    def train_student() -> Model:
+        write_card(compute.folder, card, settings.whiten)
+        encoder = make_encoder(settings.student, axis_name=AXIS, dtype=compute.dtype)
+        loss = make_loss(settings.feature_loss, axis_name=AXIS)
+        teach = _feature_teacher(teacher, settings.views, splits)
+        fitted = fit(
+            distil_features(
+                encoder, loss, teacher=teach, augment=augment, size=pool.label.shape[0], axis_name=AXIS
+            ),
+            batch_feed(pool, train.batch_size),
+            optimiser=settings.optimiser,
+            config=train,
+            seed=compute.seed,
+            folder=compute.folder,
+            warn=collapse_warning,
+            description="distil (features)",
+            settings=identity,
+            devices=compute.training_devices(train),
+        )
+        variables = encoder_variables(fitted.params["student"], fitted.state["student"])
+        return features_model(card, variables, splits, settings.whiten)
 
-        def feature_distillation(encoder: Any, *, augment: Any, axis_name: str, total_steps: int) -> Objective:
-            del total_steps
-            return distil_features(encoder, teach=lambda index: targets[index], augment=augment, axis_name=axis_name)
+    return finished_or_trained(compute, "distil (features)", identity, splits, train_student, teacher=teacher)
 
-        trained, _ = train_objective(stage_one, splits, compute, encoder=settings.student, make=feature_distillation)
-        variables = encoder_variables(trained.params, trained.state)
-        return features_model(features_spec(settings.student, splits), variables, splits, stage_one.whiten)
 
-    return finished_or_trained(compute, "distil (features)", identity, splits, train, teacher=teacher)
+def _feature_teacher(teacher: Model, views: int | None, splits: Splits) -> Any:
+    """The teacher's features of each view as it comes, or those of every training image, averaged over views of it."""
+    if views is not None:
+        features = compute_features(averaged_features(teacher, views), splits.train.inputs)
+        return targets_by_index(unit_rows(features))
+    variables = teacher.encoder_params
+    params, state = {"encoder": variables["params"]}, {"encoder": variables["batch_stats"]}
+    return frozen_teacher(encoder_alone(make_encoder(teacher.spec.encoder)), params, state)

@@ -16,7 +16,7 @@ from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.pretrain import with_epochs
-from metarep_jax.train import FitConfig, OptimiserConfig, fit
+from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit
 from metarep_jax.types import Pool, Term
 
 TransferMode = Literal["linear-head", "fine-tune", "supervised"]
@@ -73,7 +73,7 @@ def transfer(
         splits,
         compute,
         what=mode,
-        loss=cross_entropy(),
+        loss=cross_entropy(axis_name=AXIS),
         identity={"mode": mode},
         start=start,
         frozen=mode == "linear-head",
@@ -96,7 +96,7 @@ def train_on_classes(
     """The classifier that minimises ``loss`` on the training examples of fixed classes; see ``transfer``."""
     seen, _ = class_pools(splits, compute)
     names = splits.class_names["train"]
-    encoder = make_encoder(settings.encoder, dtype=compute.dtype)
+    encoder = make_encoder(settings.encoder, axis_name=AXIS, dtype=compute.dtype)
     variables = start.encoder_params if start else None
     if variables is not None:
         check_encoder_variables(encoder, variables, seen.inputs[:2])
@@ -110,7 +110,10 @@ def train_on_classes(
         write_card(compute.folder, card)
         augment = make_augment(settings.augment)
         fitted = fit(
-            train_classifier(student, loss, teacher=teacher, augment=augment, encoder_params=variables),
+            train_classifier(
+                student, loss, teacher=teacher, augment=augment, encoder_params=variables,
+                size=seen.label.shape[0], axis_name=AXIS,
+            ),
             batch_feed(seen, train.batch_size),
             optimiser=settings.optimiser,
             config=train,
@@ -120,7 +123,7 @@ def train_on_classes(
             settings=identity,
             devices=compute.training_devices(train),
         )
-        return Model(card, fitted.params["student"], fitted.state)
+        return Model(card, fitted.params["student"], fitted.state["student"])
 
     return finished_or_trained(compute, what, identity, splits, train_student, start=start, teacher=teacher_model)
 

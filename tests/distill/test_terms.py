@@ -7,7 +7,7 @@ import pytest
 
 from metarep_jax.distill import (
     TERMS,
-    LossConfig,
+    loss_of,
     cross_entropy,
     distillation_loss,
     feature_regression,
@@ -108,8 +108,8 @@ def test_padding_does_not_count():
         (lambda: distillation_loss({}), "at least one term"),
         (lambda: distillation_loss({cross_entropy(): -1.0}), "not be negative, got -1.0"),
         (lambda: soft_targets(0.0), "temperature must be positive, got 0.0"),
-        (lambda: LossConfig(temperature=-1.0), "temperature must be positive"),
-        (lambda: LossConfig(cross_entropy=0.0, soft_targets=0.0), "every weight is 0"),
+        (lambda: make_loss(loss_of({"soft_targets": 1.0}, soft_targets={"temperature": -1.0})), "must be positive"),
+        (lambda: loss_of({}), "at least one term is needed; there are: cross_entropy, feature_regression, hint"),
     ],
 )
 def test_bad_settings_raise(make, message):
@@ -117,9 +117,10 @@ def test_bad_settings_raise(make, message):
         make()
 
 
-def test_make_loss_leaves_out_terms_of_weight_zero():
-    only = make_loss(LossConfig(cross_entropy=1.0, soft_targets=0.0))
-    assert value(only, teacher={}) == pytest.approx(float(value(cross_entropy())), rel=1e-6)
+def test_a_loss_by_names_has_each_terms_own_settings_and_weight():
+    loss = make_loss(loss_of({"cross_entropy": 1.0, "soft_targets": 0.5}, soft_targets={"temperature": 2.0}))
+    wanted = value(cross_entropy()) + 0.5 * value(soft_targets(2.0))
+    assert value(loss) == pytest.approx(float(wanted), rel=1e-6)
 
 
 def test_a_hint_is_half_the_mean_square_at_every_position_of_a_feature_map():
