@@ -140,8 +140,7 @@ def draw_pictures(objective: Objective, params: Any, state: Any, pool: Pool, *, 
     keys = jax.random.split(jax.random.fold_in(key, ROOT["reconstruct"]), len(images))
     reconstructions = interpolations = samples = None
     if judge.reconstruct is not None:
-        rows = jax.jit(judge.reconstruct)(params, state, images, keys)
-        reconstructions = {name: np.asarray(rows[name]) for name in rows}
+        reconstructions = reconstruct_in_order(judge.reconstruct, params, state, images, keys)
     if judge.interpolate is not None and (pairs := min(PAIRS, len(images) // 2)):
         first, second = images[:pairs], images[pairs : 2 * pairs]
         between = jax.jit(judge.interpolate, static_argnames="steps")(params, state, first, second, steps=STEPS)
@@ -151,6 +150,19 @@ def draw_pictures(objective: Objective, params: Any, state: Any, pool: Pool, *, 
         sample_key = jax.random.fold_in(key, ROOT["sample"])
         samples = np.asarray(sample(params, state, sample_key, count=SAMPLES, shape=images.shape[1:]))
     return Pictures(reconstructions, interpolations, samples)
+
+
+def reconstruct_in_order(reconstruct: Any, *args: Any) -> dict[str, np.ndarray]:
+    """``reconstruct(*args)``, compiled, in its own order: ``jit`` sorts the names of dicts."""
+    names: list[str] = []
+
+    def listed(*args: Any) -> list[Array]:
+        rows = reconstruct(*args)
+        names.extend(rows)
+        return list(rows.values())
+
+    arrays = [np.asarray(array) for array in jax.jit(listed)(*args)]  # names are known once it is traced
+    return dict(zip(names, arrays, strict=True))
 
 
 def one_of_each_class(pool: Pool) -> Array:

@@ -11,10 +11,11 @@ from jaxtyping import Array, Bool, Float
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.sequences import ContextEncoder
+from metarep_jax.losses import masked_mean
 from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.checks import with_least_batch
 from metarep_jax.pretrain.devices import gather_rows, own_rows
-from metarep_jax.pretrain.modules import trained, weighted_mean
+from metarep_jax.pretrain.modules import trained
 from metarep_jax.types import Keys, Metrics, Objective
 
 Negatives = Literal["within", "across", "all"]
@@ -144,5 +145,5 @@ def next_frame_loss(
 
     steps = jnp.asarray(ahead, jnp.int32)
     _, (losses, hits, counts) = lax.scan(one, None, (predicted, steps))
-    accuracy = weighted_mean(hits.astype(losses.dtype), counts, axis_name)
-    return weighted_mean(losses, counts, axis_name), {"prediction_accuracy": accuracy}
+    accuracy = masked_mean(hits.astype(losses.dtype), counts, axis_name)
+    return masked_mean(losses, counts, axis_name), {"prediction_accuracy": accuracy}

@@ -17,6 +17,7 @@ from metarep_jax.encoders.transformer import (
     through,
     unpatchify,
 )
+from metarep_jax.losses import masked_mean
 from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.checks import check_positive
 from metarep_jax.pretrain.modules import trained
@@ -126,8 +127,7 @@ def masked_error(
     if normalise:
         mean, spread = level_and_spread(patches)
         patches = (patches - mean) / spread
-    error = jnp.square(outputs - patches).mean(-1)
-    return jnp.sum(error * masked) / jnp.sum(masked)
+    return masked_mean(jnp.square(outputs - patches).mean(-1), masked)
 
 
 def level_and_spread(patches: Float[Array, "n l patch"]) -> tuple[Float[Array, "n l 1"], Float[Array, "n l 1"]]:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.transformer import TextTransformer
+from metarep_jax.losses import masked_mean
 from metarep_jax.pretrain.chain import encoder_features
-from metarep_jax.pretrain.modules import trained, weighted_mean
+from metarep_jax.pretrain.modules import trained
 from metarep_jax.types import MASK_TOKEN, SPECIAL_TOKENS, Judge, Keys, Objective
 
 MASKED, RANDOM = 0.8, 0.1  # shares of the chosen tokens that become [MASK], or any token; the rest stay as they are
@@ -91,7 +92,7 @@ def masked_lm(encoder: nn.Module, *, share: float = 0.15, axis_name: str | None 
         masked = mask_tokens(keys.example, tokens, share, encoder.vocabulary)
         logits, state = token_logits(encoder, params, state, masked.inputs, masked.place)
         wanted = jnp.take_along_axis(tokens, masked.place, axis=1)
-        mean = partial(weighted_mean, weight=masked.counts, axis_name=axis_name)
+        mean = partial(masked_mean, mask=masked.counts, axis_name=axis_name)
         value = mean(optax.softmax_cross_entropy_with_integer_labels(logits, wanted))
         hits = (logits.argmax(-1) == wanted).astype(jnp.float32)
         return value, (state, {"masked_accuracy": mean(hits)})

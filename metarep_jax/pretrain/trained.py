@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import cattrs
 import jax
 import jax.numpy as jnp
-from cattrs import transform_error
 from jax.tree_util import DictKey
 
 from metarep_jax.choices import dotted_paths
@@ -47,28 +46,35 @@ def save_objective(folder: Path, trained: TrainedObjective) -> None:
     atomic_write(folder / FOLDER / "config.json", json.dumps(cattrs.unstructure(config), indent=2) + "\n")
 
 
-def load_objective(folder: Path, *, allow: Sequence[str] = ()) -> TrainedObjective | None:
+def load_objective(folder: Path, *, allow: Sequence[str] | str = ()) -> TrainedObjective | None:
     """The objective that a finished stage 1 left in ``folder``; None where it left none.
 
     Args:
       folder: of the stage.
-      allow: modules whose objectives may be loaded, beside those of this package: loading imports them.
+      allow: modules, or packages of modules, whose code the objective may name, such as ``["my_module"]``.
 
     Raises:
-      ValueError: when it is damaged, an objective of another module than those allowed, or one that cannot be imported.
+      ValueError: when it is damaged, or names code that is not allowed or cannot be imported.
     """
     file = Path(folder) / FOLDER / "config.json"
     if not file.is_file():
         return None
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
-        refused = [path for path in dotted_paths(saved) if path.partition(":")[0] not in allow]
-        if refused:
-            raise ValueError(
-                f"it names {', '.join(refused)}, and reading it would run that code; if you trust it, allow its module"
-            )
+        refuse_strangers(saved, (allow,) if isinstance(allow, str) else tuple(allow))
         config = cattrs.structure(saved["config"], ObjectiveConfig)
-    except Exception as error:  # cattrs wraps what a config refuses, a wrong name among it
-        raise ValueError(f"the objective in {file} cannot be used: {'; '.join(transform_error(error))}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the objective in {file} cannot be used: {error}") from error
     arrays = jax.tree.map(jnp.asarray, load_tree(file.parent / "arrays"))
     return TrainedObjective(config, saved["augment"], saved["total_steps"], arrays["params"], arrays["state"])
+
+
+def refuse_strangers(saved: Any, allow: tuple[str, ...]) -> None:
+    """Raises ValueError for plain values that name code outside the modules and packages of ``allow``."""
+    for path in dotted_paths(saved):
+        module = path.partition(":")[0]
+        if not any(module == one or module.startswith(f"{one}.") for one in allow):
+            raise ValueError(
+                f"it names {path}, and loading it would run that code; if you trust it, allow it: "
+                f"load_objective(folder, allow=[{module!r}])"
+            )

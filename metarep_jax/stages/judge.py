@@ -18,4 +18,43 @@ from metarep_jax.train import on_main_process
 class Judged(NamedTuple):
     """Rows of cells, and the figures that were drawn; empty where there was nothing to judge."""
 
-    return Judged({row: as_cells(columns) for row, columns in found.rows.items()}, drawn)
+    cells: Cells
+    figures: list[Path]
+
+
+def judge_trained(folder: Path, encoder: EncoderConfig, splits: Splits, compute: Compute) -> Judged:
+    """Losses on the test rows beside the untrained objective's, reconstructions, interpolations and samples, guesses of
+    hidden words, as far as the objective has them.
+
+    Args:
+      folder: of the finished stage.
+      encoder: of its model.
+      splits: the data; their test rows are judged.
+      compute: figures go to its folder, randomness follows from its seed.
+    """
+    trained = load_objective(folder)
+    if trained is None or not on_main_process() or not splits.test.label.shape[0]:
+        return Judged({}, [])
+    augment = make_augment(trained.augment) if has_images(splits) else None
+    objective = make_objective(trained.config, make_encoder(encoder), augment=augment, total_steps=trained.total_steps)
+    found = judge_objective(
+        objective, trained.params, trained.state,
+        train=splits.train, test=splits.test, seed=compute.seed, tokenizer=splits.tokenizer,
+    )  # fmt: skip
+    place = compute.folder / "figures"
+    place.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    if found.words:
+        drawn.append(place / "masked_words.png")
+        figures.save_masked_words(drawn[-1], found.words)
+    if found.pictures.reconstructions is not None:
+        drawn.append(place / "reconstructions.png")
+        figures.save_reconstructions(drawn[-1], found.pictures.reconstructions)
+    if found.pictures.interpolations is not None:
+        drawn.append(place / "interpolations.png")
+        figures.save_interpolations(drawn[-1], *found.pictures.interpolations)
+    if found.pictures.samples is not None:
+        drawn.append(place / "samples.png")
+        figures.save_samples(drawn[-1], found.pictures.samples)
+    cells = {row: {column: value.cell() for column, value in columns.items()} for row, columns in found.rows.items()}
+    return Judged(cells, drawn)

@@ -151,7 +151,7 @@ def test_no_gradient_reaches_dinos_teacher():
         (dino, {"teacher_temperature": 0.0}, "dino: teacher_temperature must be positive"),
         (swav, {"prototypes": 0}, "swav: prototypes must be positive"),
         (swav, {"local_crops": -1}, "swav: local_crops must not be negative"),
-        (swav, {"local_crops": 2}, "2 local crops need a local_augment"),
+        (swav, {"local_augment": "locl-crop"}, "unknown augmentation 'locl-crop'; there are: .*local-crop"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, setting, said):
