@@ -60,7 +60,7 @@ def kl_divergence(
       mask, axis_name: see ``masked_mean``.
     """
     log_p, log_q = (jax.nn.log_softmax(scores / temperature) for scores in (wanted, logits))
-    return masked_mean(optax.kl_divergence_with_log_targets(log_q, log_p), mask, axis_name)
+    return masked_mean(optax.losses.kl_divergence_with_log_targets(log_q, log_p), mask, axis_name)
 
 
 def squared_error(

@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
-from metarep_jax.distill.classifier import classifier, classifier_encoder
+from metarep_jax.distill.students import classifier, classifier_encoder
 from metarep_jax.encoders import EncoderConfig, encoder_variables, input_kind, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
 from metarep_jax.files import atomic_write

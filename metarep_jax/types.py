@@ -139,13 +139,15 @@ class Context:
     """What may differ between training and test. Hashable, so that it is static under ``jit``.
 
     ``inner_steps`` None means the learner's own number. ``order`` 1 drops second derivatives.
-    ``norm`` says whose statistics batch norm uses for the queries (see ``metalearn/norm_modes.py``).
+    ``norm`` says whose statistics batch norm uses for the queries (see ``metalearn/norm_modes.py``). ``layers`` names
+    those of the encoder that ``predict`` returns beside its other outputs, such as "block1".
     """
 
     train: bool = False
     inner_steps: int | None = None
     norm: NormMode = "transductive"
     order: int = 2
+    layers: tuple[str, ...] = ()
 
 
 def _keep(params: Params, state: State, *unused: Any) -> tuple[Params, State]:
@@ -252,10 +254,27 @@ class MetaLearner(NamedTuple):
 
 
 class Term(NamedTuple):
-    """Stage 3: one summand of a distillation loss. ``apply`` returns a scalar."""
+    """Stage 3: one summand of a distillation loss, which compares outputs of a student and a teacher.
 
-    init: Callable[[Any, Outputs, Outputs], Params]  # (key, student_outputs, teacher_outputs); {} for most
-    apply: Callable[[Params, Outputs, Outputs, Examples], Array]
+    Outputs are dicts of named layers: ``logits`` [*rows, classes], ``features`` [n, dim], and those of the encoder that
+    are asked for. ``batch`` is a dict: ``inputs``, ``label``, ``mask`` and ``index`` where there are any.
+
+    ``layers`` are those of the student that it reads, ``teacher_layers`` those of the teacher (None: the same; (): the
+    teacher is not asked); only these are computed and kept. ``needs`` names what a batch must have: "label", "index".
+    ``state`` is what a step changes, such as a memory bank; floats in it are averaged over devices, so that it must be
+    written from gathered rows, the same on all.
+    """
+
+    init: Callable[..., tuple[Params, State]]  # (key, student, teacher, batch, size of the data): {}, {} for most
+    apply: Callable[..., tuple[Array, State]]  # (params, state, student, teacher, batch, keys) -> scalar, state
+    layers: tuple[str, ...] = ("logits",)
+    teacher_layers: tuple[str, ...] | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def asks_of_teacher(self) -> tuple[str, ...]:
+        """The layers of the teacher that it reads."""
+        return self.layers if self.teacher_layers is None else self.teacher_layers
 
 
 class Trainable(NamedTuple):

@@ -14,12 +14,14 @@ from experiments.common import Run, stage
 from experiments.evaluate import averaged
 from experiments.features import features_model, fitting_rows
 from experiments.pretrain import PretrainSettings, train_objective
-from metarep_jax.distill import distil_features
+from metarep_jax.distill import feature_loss, feature_regression, targets_by_index
+from metarep_jax.distill.batches import BatchLoss
 from metarep_jax.encoders import encoder_variables, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
 from metarep_jax.model import Model
+from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.heads import Head
-from metarep_jax.types import Objective
+from metarep_jax.types import Keys, Objective
 
 VIEWS = 32  # over which the features of a teacher are averaged
 
@@ -65,9 +67,33 @@ def self_distilled(run: Run, settings: PretrainSettings, teacher: Model, folder:
 
         def self_distillation(encoder: nn.Module, *, augment: Any, axis_name: str, total_steps: int) -> Objective:
             del total_steps
-            return distil_features(encoder, teach=lambda index: targets[index], augment=augment, axis_name=axis_name)
+            loss, teacher = feature_regression(axis_name=axis_name), targets_by_index(targets)
+            distilled = feature_loss(encoder, loss, teacher=teacher, augment=augment, axis_name=axis_name)
+            return as_objective(encoder, distilled)
 
         trained = train_objective(run, settings, folder, self_distillation)
         return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
 
     return stage(folder, "self-distil", train, settings.train)
+
+
+def as_objective(encoder: nn.Module, distilled: BatchLoss) -> Objective:
+    """Feature distillation as an objective of stage 1, whose params and state have the encoder at the top."""
+
+    def flat(tree: Any) -> dict:
+        return {**tree["student"], "terms": tree["terms"]}
+
+    def nested(tree: Any) -> dict:
+        return {"student": {"encoder": tree["encoder"]}, "terms": tree["terms"]}
+
+    def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
+        del encoder_params
+        params, state = distilled.init(key, batch)
+        return flat(params), flat(state)
+
+    def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
+        del step
+        value, (state, metrics) = distilled.loss(nested(params), nested(state), batch, keys)
+        return value, (flat(state), metrics)
+
+    return Objective(init, loss, encoder_features(encoder))

@@ -1,29 +1,50 @@
 """Stage 3: hand what a model knows to a smaller one, or to fixed classes."""
 
 import dataclasses
+from collections.abc import Callable
 
-from metarep_jax.distill.classifier import Classifier, classifier, classifier_encoder
-from metarep_jax.distill.features import distil_features
+from metarep_jax.distill.batches import (
+    Teacher,
+    distil_features,
+    feature_loss,
+    frozen_teacher,
+    targets_by_index,
+    train_classifier,
+)
 from metarep_jax.distill.few_shot import distil_few_shot
-from metarep_jax.distill.fixed import frozen_teacher, train_classifier
-from metarep_jax.distill.terms import cross_entropy, distillation_loss, hint, soft_targets
+from metarep_jax.distill.layer_terms import feature_regression, hint
+from metarep_jax.distill.students import Student, classifier, classifier_encoder, encoder_alone
+from metarep_jax.distill.terms import cross_entropy, distillation_loss, soft_targets
 from metarep_jax.types import Term
 
 __all__ = [
-    "Classifier",
+    "TERMS",
     "LossConfig",
+    "Student",
+    "Teacher",
     "classifier",
     "classifier_encoder",
     "cross_entropy",
     "distil_features",
     "distil_few_shot",
     "distillation_loss",
+    "encoder_alone",
+    "feature_loss",
+    "feature_regression",
     "frozen_teacher",
     "hint",
     "make_loss",
     "soft_targets",
+    "targets_by_index",
     "train_classifier",
 ]
+
+TERMS: dict[str, Callable[..., Term]] = {
+    "cross_entropy": cross_entropy,
+    "soft_targets": soft_targets,
+    "hint": hint,
+    "feature_regression": feature_regression,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +55,7 @@ class LossConfig:
     """Weight of the labels."""
     soft_targets: float = 1.0
     """Weight of the teacher's softened targets, T² · KL."""
-    temperature: float = 2.0
+    temperature: float = 4.0
     """T of the softened targets."""
     hint: float = 0.0
     """Weight of the distance to the teacher's features through a learned projection."""

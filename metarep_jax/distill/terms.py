@@ -1,16 +1,13 @@
-"""The summands of a distillation loss, and their weighted sum.
-
-Outputs are dicts: ``logits`` [n, classes], ``features`` [n, dim], and other named layers a model returns.
-"""
+"""Terms on predictions, the labels' and the teacher's, and the weighted sum of terms."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
-from metarep_jax.types import Examples, Outputs, Term
+from metarep_jax import losses
+from metarep_jax.types import Keys, Outputs, Term
 
 
 def distillation_loss(terms: dict[Term, float]) -> Term:
@@ -25,32 +22,58 @@ def distillation_loss(terms: dict[Term, float]) -> Term:
         if weight < 0:
             raise ValueError(f"distillation_loss: weights must not be negative, got {weight}")
 
-    def init(key: Array, student: Outputs, teacher: Outputs) -> tuple[Any, ...]:
+    def init(
+        key: Array, student: Outputs, teacher: Outputs, batch: dict, size: int
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         keys = jax.random.split(key, len(terms))
-        return tuple(term.init(each, student, teacher) for term, each in zip(terms, keys, strict=True))
+        starts = [term.init(own, student, teacher, batch, size) for term, own in zip(terms, keys, strict=True)]
+        return tuple(params for params, _ in starts), tuple(state for _, state in starts)
 
-    def apply(params: Any, student: Outputs, teacher: Outputs, batch: Examples) -> Float[Array, ""]:
-        values = [term.apply(own, student, teacher, batch) for term, own in zip(terms, params, strict=True)]
-        return sum((weight * value for weight, value in zip(terms.values(), values, strict=True)), jnp.zeros(()))
+    def apply(
+        params: Any, state: Any, student: Outputs, teacher: Outputs, batch: dict, keys: Keys
+    ) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+        total, moved = jnp.zeros(()), []
+        for (term, weight), own, before in zip(terms.items(), params, state, strict=True):
+            value, after = term.apply(own, before, student, teacher, batch, keys)
+            total, moved = total + weight * value, [*moved, after]
+        return total, tuple(moved)
 
-    return Term(init, apply)
+    def joined(names: list[tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for each in names for name in each))
+
+    return Term(
+        init,
+        apply,
+        layers=joined([term.layers for term in terms]),
+        teacher_layers=joined([term.asks_of_teacher for term in terms]),
+        needs=joined([term.needs for term in terms]),
+    )
 
 
-def cross_entropy() -> Term:
-    """The student against the labels; the teacher is not asked."""
+def cross_entropy(*, axis_name: str | None = None) -> Term:
+    """The student against the labels, class numbers or distributions; the teacher is not asked.
 
-    def apply(params: Any, student: Outputs, teacher: Outputs, batch: Examples) -> Float[Array, ""]:
-        del params, teacher
-        losses = optax.softmax_cross_entropy_with_integer_labels(student["logits"], batch.label)
-        return _mean(losses, batch)
+    Args:
+      axis_name: the mapped axis over which the batch is sharded, or None.
+    """
 
-    return Term(_nothing, apply)
+    def apply(
+        params: Any, state: Any, student: Outputs, teacher: Outputs, batch: dict, keys: Keys
+    ) -> tuple[Float[Array, ""], Any]:
+        del params, teacher, keys
+        return losses.cross_entropy(student["logits"], batch["label"], batch.get("mask"), axis_name), state
+
+    return Term(nothing_to_learn, apply, teacher_layers=(), needs=("label",))
 
 
-def soft_targets(temperature: float = 4.0) -> Term:
+def soft_targets(temperature: float = 4.0, *, axis_name: str | None = None) -> Term:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), the mean over rows.
 
     T² keeps the gradient's size when T changes (Hinton et al. 2015, https://arxiv.org/abs/1503.02531, section 2).
+
+    Args:
+      temperature: T; the higher it is, the more the ratios of small probabilities count.
+      axis_name: the mapped axis over which the batch is sharded, or None.
 
     Raises:
       ValueError: for a temperature that is not positive.
@@ -58,42 +81,18 @@ def soft_targets(temperature: float = 4.0) -> Term:
     if temperature <= 0:
         raise ValueError(f"soft_targets: temperature must be positive, got {temperature}")
 
-    def apply(params: Any, student: Outputs, teacher: Outputs, batch: Examples) -> Float[Array, ""]:
-        del params
-        wanted = jax.nn.log_softmax(jax.lax.stop_gradient(teacher["logits"]) / temperature)
-        given = jax.nn.log_softmax(student["logits"] / temperature)
-        return temperature**2 * _mean(jnp.sum(jnp.exp(wanted) * (wanted - given), axis=-1), batch)
+    def apply(
+        params: Any, state: Any, student: Outputs, teacher: Outputs, batch: dict, keys: Keys
+    ) -> tuple[Float[Array, ""], Any]:
+        del params, keys
+        wanted = jax.lax.stop_gradient(teacher["logits"])
+        divergence = losses.kl_divergence(student["logits"], wanted, temperature, batch.get("mask"), axis_name)
+        return temperature**2 * divergence, state
 
-    return Term(_nothing, apply)
-
-
-def hint(layer: str = "features") -> Term:
-    """½ ‖student · P + b − teacher‖² of one named layer, with a learned projection P, divided by the teacher's width.
-
-    Encoders of different widths thereby compare (Romero et al. 2015, FitNets, https://arxiv.org/abs/1412.6550, eq. 3).
-    """
-
-    def init(key: Array, student: Outputs, teacher: Outputs) -> dict[str, Array]:
-        for who, outputs in (("student", student), ("teacher", teacher)):
-            if layer not in outputs:
-                raise ValueError(f"hint: the {who} has no layer {layer!r}; it has: {', '.join(sorted(outputs))}")
-        wide, out = student[layer].shape[-1], teacher[layer].shape[-1]
-        return {"kernel": jax.random.normal(key, (wide, out)) * wide**-0.5, "bias": jnp.zeros(out)}
-
-    def apply(params: Any, student: Outputs, teacher: Outputs, batch: Examples) -> Float[Array, ""]:
-        wanted = jax.lax.stop_gradient(teacher[layer])
-        projected = student[layer] @ params["kernel"] + params["bias"]
-        return _mean(0.5 * jnp.mean((projected - wanted) ** 2, axis=-1), batch)
-
-    return Term(init, apply)
+    return Term(nothing_to_learn, apply)
 
 
-def _nothing(key: Array, student: Outputs, teacher: Outputs) -> dict:
-    del key, student, teacher
-    return {}
-
-
-def _mean(rows: Float[Array, " n"], batch: Examples) -> Float[Array, ""]:
-    if batch.mask is None:
-        return rows.mean()
-    return jnp.sum(rows * batch.mask) / jnp.maximum(batch.mask.sum(), 1)
+def nothing_to_learn(key: Any, student: Outputs, teacher: Outputs, batch: dict, size: int) -> tuple[dict, dict]:
+    """``Term.init`` of a term without parameters and state."""
+    del key, student, teacher, batch, size
+    return {}, {}

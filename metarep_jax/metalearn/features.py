@@ -8,15 +8,15 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from metarep_jax.metalearn.norm_modes import query_forward
-from metarep_jax.types import Context, Examples
+from metarep_jax.types import Context, Examples, Outputs
 
 
 def encode_support(
     encoder: nn.Module, params: Any, state: Any, support: Examples, ctx: Context
 ) -> Float[Array, "n dim"]:
     """Support features [n, dim]: with the support set's own statistics, or running ones if ``ctx.norm`` says so."""
-    features, _ = _encode(encoder, params, state)(support.inputs, support.mask, ctx.norm == "running")
-    return features
+    outputs, _ = _encode(encoder, params, state)(support.inputs, support.mask, ctx.norm == "running")
+    return outputs["features"]
 
 
 def encode_queries(
@@ -26,14 +26,22 @@ def encode_queries(
 
     ``mask`` [n]: which queries enter batch statistics; None: all.
     """
-    forward = _encode(encoder, params, state)
+    outputs, moved = query_outputs(encoder, params, state, support, inputs, ctx, mask)
+    return outputs["features"], moved
+
+
+def query_outputs(
+    encoder: nn.Module, params: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None
+) -> tuple[Outputs, Any]:
+    """As ``encode_queries``, with the ``features`` and the layers that ``ctx.layers`` asks for, by their names."""
+    forward = _encode(encoder, params, state, ctx.layers)
     if ctx.train and ctx.norm == "transductive":
         return forward(inputs, mask, False)
-    features = query_forward(
+    outputs = query_forward(
         lambda rows, mask, running: forward(rows, mask, running)[0],
         support.inputs, inputs, ctx.norm, support_mask=support.mask, query_mask=mask,
     )  # fmt: skip
-    return features, state["encoder"]
+    return outputs, state["encoder"]
 
 
 def blank_features(encoder: nn.Module, variables: Any, inputs: Array) -> Float[Array, "n dim"]:
@@ -42,14 +50,32 @@ def blank_features(encoder: nn.Module, variables: Any, inputs: Array) -> Float[A
     return jnp.zeros(features.shape, _at_least_float32(features.dtype))
 
 
-def _encode(encoder: nn.Module, params: Any, state: Any) -> Any:
+def _encode(encoder: nn.Module, params: Any, state: Any, layers: tuple[str, ...] = ()) -> Any:
     variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
 
-    def forward(inputs: Array, mask: Array | None, running: bool) -> tuple[Array, Any]:
-        features, moved = encoder.apply(variables, inputs, mask, running, mutable=["batch_stats"])
-        return features.astype(_at_least_float32(features.dtype)), moved.get("batch_stats", {})
+    def forward(inputs: Array, mask: Array | None, running: bool) -> tuple[Outputs, Any]:
+        features, named, moved = apply_with_layers(encoder, variables, inputs, mask, running, layers)
+        return {"features": features.astype(_at_least_float32(features.dtype)), **named}, moved
 
     return forward
+
+
+def apply_with_layers(
+    encoder: nn.Module, variables: Any, x: Array, mask: Any = None, running: bool = False, names: Any = ()
+) -> tuple[Array, dict[str, Array], Any]:
+    """``(features, layers, moved statistics)`` of one pass, with the layers of those ``names``.
+
+    Raises:
+      ValueError: for a layer that the encoder does not have; lists those that it has.
+    """
+    wanted = ["batch_stats", "intermediates"] if names else ["batch_stats"]
+    features, updated = encoder.apply(variables, x, mask, running, mutable=wanted)
+    layers = updated.get("intermediates", {})
+    for name in names:
+        if name not in layers:
+            known = ", ".join(sorted(layers)) or "none"
+            raise ValueError(f"the encoder {type(encoder).__name__} has no layer {name!r}; it has: {known}")
+    return features, {name: layers[name] for name in names}, updated.get("batch_stats", {})
 
 
 def _at_least_float32(dtype: Any) -> Any:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.metalearn.base import check_labels, class_members, cross_entropy, seen_classes_only, squared_error
-from metarep_jax.metalearn.features import encode_queries, encode_support
+from metarep_jax.metalearn.features import encode_support, query_outputs
 from metarep_jax.metalearn.network import Output
 from metarep_jax.metalearn.settings import check_one_of
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
@@ -67,10 +67,11 @@ def linear_head(
         return {"weights": fit(params["rule"], rows, targets), "support": support}
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
-        features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
+        layers, encoder_state = query_outputs(encoder, params, state, task["support"], inputs, ctx, mask)
+        features = layers["features"]
         found = params["rule"]["scale"] * (features @ task["weights"]) + params["rule"].get("bias", 0.0)
         found = seen_classes_only(found, task["support"]) if output == "logits" else found
-        return {output: found, "features": features, "state": {**state, "encoder": encoder_state}}
+        return {output: found, **layers, "state": {**state, "encoder": encoder_state}}
 
     return MetaLearner(
         init=init,

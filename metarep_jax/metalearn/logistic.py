@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.metalearn.base import check_labels, seen_classes_only
-from metarep_jax.metalearn.features import encode_queries, encode_support
+from metarep_jax.metalearn.features import encode_support, query_outputs
 from metarep_jax.metalearn.settings import check_at_least, check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
@@ -53,9 +53,10 @@ def logistic_regression(
         return {"weights": weights, "bias": bias, "support": support}
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
-        features, _ = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
+        layers, _ = query_outputs(encoder, params, state, task["support"], inputs, ctx, mask)
+        features = layers["features"]
         logits = unit_rows(features) @ task["weights"] + task["bias"]
-        return {"logits": seen_classes_only(logits, task["support"]), "features": features}
+        return {"logits": seen_classes_only(logits, task["support"]), **layers}
 
     return MetaLearner(
         init=init,

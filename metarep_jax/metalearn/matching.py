@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.metalearn.base import UNREACHABLE, check_labels, class_members, seen_classes_only
-from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
+from metarep_jax.metalearn.features import blank_features, encode_support, query_outputs
 from metarep_jax.metalearn.prototypical import Distance, default_temperature, distances
 from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
@@ -83,7 +83,8 @@ def matching(
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
         embedded, support = task["embedded"], task["support"]
-        features, encoder_state = encode_queries(encoder, params, state, support, inputs, ctx, mask)
+        layers, encoder_state = query_outputs(encoder, params, state, support, inputs, ctx, mask)
+        features = layers["features"]
         queries: Any = features
         if full_context:
             rule = {"params": params["rule"]["query"]}
@@ -91,7 +92,7 @@ def matching(
         likeness = jnp.where(_counts(support), -distances(queries, embedded, distance) / scale, UNREACHABLE)
         logits = label_distribution(jax.nn.log_softmax(likeness), class_members(support.label, way, support.mask))
         logits = seen_classes_only(logits, support)
-        return {"logits": logits, "features": features, "state": {**state, "encoder": encoder_state}}
+        return {"logits": logits, **layers, "state": {**state, "encoder": encoder_state}}
 
     return MetaLearner(
         init=init,

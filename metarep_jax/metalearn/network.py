@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from metarep_jax.encoders import split_variables
 from metarep_jax.metalearn.base import check_labels, cross_entropy, seen_classes_only, squared_error
-from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
+from metarep_jax.metalearn.features import blank_features, encode_support, query_outputs
 from metarep_jax.metalearn.settings import check_at_least, check_one_of
 from metarep_jax.types import Context, Episode, Examples, NormMode, Outputs
 
@@ -66,16 +66,14 @@ def network(
     def support_outputs(weights: Any, state: Any, support: Examples, ctx: Context) -> Outputs:
         return outputs_of(weights, encode_support(encoder, weights, state, support, ctx))
 
-    def query_outputs(
-        weights: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None
-    ) -> Outputs:
-        features, moved = encode_queries(encoder, weights, state, support, inputs, ctx, mask)
-        found = outputs_of(weights, features)
+    def answers(weights: Any, state: Any, support: Examples, inputs: Array, ctx: Context, mask: Any = None) -> Outputs:
+        layers, moved = query_outputs(encoder, weights, state, support, inputs, ctx, mask)
+        outputs = {**layers, **outputs_of(weights, layers["features"])}
         if output == "logits":
-            found["logits"] = seen_classes_only(found["logits"], support)
-        return {**found, "state": {**state, "encoder": moved}} if ctx.train else found
+            outputs["logits"] = seen_classes_only(outputs["logits"], support)
+        return {**outputs, "state": {**state, "encoder": moved}} if ctx.train else outputs
 
-    return Network(init, support_outputs, query_outputs, loss, outputs_of, what)
+    return Network(init, support_outputs, answers, loss, outputs_of, what)
 
 
 def zero_head(way: int) -> nn.Module:

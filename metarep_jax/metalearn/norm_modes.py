@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, PyTree, Shaped
 
 from metarep_jax.types import NormMode, batch_axis
 
@@ -22,7 +22,7 @@ def query_forward(
     *,
     support_mask: Bool[Array, " support"] | None = None,
     query_mask: Bool[Array, " query"] | None = None,
-) -> Float[Array, "query ..."]:
+) -> PyTree[Shaped[Array, "query ..."]]:
     """``forward`` of the queries, normalised as ``mode`` says.
 
     - "transductive": by the statistics of the query batch: a query's answer depends on the other queries.

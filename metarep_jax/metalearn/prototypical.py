@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from metarep_jax.encoders import split_variables
 from metarep_jax.encoders.features import unit_rows
 from metarep_jax.metalearn.base import check_labels, class_members, seen_classes_only
-from metarep_jax.metalearn.features import encode_queries, encode_support
+from metarep_jax.metalearn.features import encode_support, query_outputs
 from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
@@ -59,9 +59,10 @@ def prototypical(
         return {"prototypes": class_means(features, support.label, way, support.mask), "support": support}
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
-        features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
+        layers, encoder_state = query_outputs(encoder, params, state, task["support"], inputs, ctx, mask)
+        features = layers["features"]
         logits = seen_classes_only(-distances(features, task["prototypes"], distance) / scale, task["support"])
-        return {"logits": logits, "features": features, "state": {**state, "encoder": encoder_state}}
+        return {"logits": logits, **layers, "state": {**state, "encoder": encoder_state}}
 
     return MetaLearner(
         init=init,

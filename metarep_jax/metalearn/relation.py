@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from metarep_jax.encoders import split_variables
 from metarep_jax.losses import masked_mean
 from metarep_jax.metalearn.base import check_labels, class_members, cross_entropy, seen_classes_only
-from metarep_jax.metalearn.features import blank_features, encode_queries, encode_support
+from metarep_jax.metalearn.features import blank_features, encode_support, query_outputs
 from metarep_jax.metalearn.settings import check_at_least, check_one_of
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode, Outputs
 
@@ -73,10 +73,11 @@ def relation(
         return {"classes": member.T @ features, "support": support}
 
     def predict(params: Any, state: Any, task: dict, inputs: Array, ctx: Context, mask: Any = None) -> dict:
-        features, encoder_state = encode_queries(encoder, params, state, task["support"], inputs, ctx, mask)
+        layers, encoder_state = query_outputs(encoder, params, state, task["support"], inputs, ctx, mask)
+        features = layers["features"]
         relations: Any = module.apply({"params": params["rule"]}, task["classes"], features)
         logits = seen_classes_only(relations, task["support"])
-        found = {"logits": logits, "score": jax.nn.sigmoid(logits), "features": features}
+        found = {"logits": logits, "score": jax.nn.sigmoid(logits), **layers}
         return {**found, "state": {**state, "encoder": encoder_state}}
 
     return MetaLearner(

@@ -65,12 +65,13 @@ def model_of_weights(spec: ModelSpec, weights: Weights) -> Model:
     """A learner, a classifier, the student of a distillation, or frozen features, whose structure follows from their
     ``spec``; what else was trained with them, such as heads, is left out."""
     encoder = make_encoder(spec.encoder, adapted=adapts_encoder(spec.learner))
+    distilled = weights.has("params['student']")
+    part, stands = ("params['student']", "state['student']") if distilled else ("params", "state")
     blank, key = jnp.zeros((2, *spec.shape), input_dtype(spec.encoder)), jax.random.key(0)
     if spec.kind == "classifier":
-        model = classifier(encoder, len(spec.class_names), frozen=weights.has("state['frozen']"))
+        model = classifier(encoder, len(spec.class_names), frozen=weights.has(f"{stands}['frozen']"))
         params, state = jax.eval_shape(model.init, key, blank)
     else:
         episode = episode_of(EpisodeSpec(way=spec.way), blank)
         params, state = jax.eval_shape(make_learner(spec.learner, encoder, way=spec.way).init, key, episode)
-    part = "params['student']" if weights.has("params['student']") else "params"
-    return Model(spec, weights.tree(part, params), weights.tree("state", state))
+    return Model(spec, weights.tree(part, params), weights.tree(stands, state))

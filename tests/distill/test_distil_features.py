@@ -2,27 +2,33 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from objective_checks import (
-    BATCH,
-    KEYS,
-    SIZE,
-    all_devices,
-    check_devices,
-    encoder,
-    loss_of,
-    noisy,
-    plain,
-    started,
-)
+from objective_checks import BATCH, KEYS, SIZE, all_devices, check_devices, encoder, noisy, plain, started
 
-from metarep_jax.distill import distil_features
+from metarep_jax.distill import (
+    distil_features,
+    encoder_alone,
+    feature_loss,
+    feature_regression,
+    frozen_teacher,
+    hint,
+    targets_by_index,
+)
+from metarep_jax.types import Objective
 
 TARGETS = jax.random.normal(jax.random.key(7), (SIZE, 3))
 
 
-def make(axis_name=None, augment=noisy, teach=lambda index: TARGETS[index]):
-    return distil_features(encoder(axis_name), teach=teach, augment=augment, axis_name=axis_name)
+def make(axis_name=None, augment=noisy, targets=TARGETS):
+    """The loss in the form of an objective, which ``objective_checks`` know."""
+    teacher, term = targets_by_index(targets), feature_regression(axis_name=axis_name)
+    init, loss = feature_loss(encoder(axis_name), term, teacher=teacher, augment=augment, axis_name=axis_name)
+    return Objective(
+        init=lambda key, batch, encoder_params=None: init(key, batch),
+        loss=lambda params, state, batch, keys, step: loss(params, state, batch, keys),
+        features=lambda params, state, inputs: inputs,
+    )
 
 
 @all_devices
@@ -34,9 +40,10 @@ def test_the_loss_is_the_distance_of_directions_to_the_features_of_the_same_imag
     objective = make(augment=plain)
     params, state = started(objective)
     order = jnp.flip(jnp.arange(SIZE))
-    value, _, _ = loss_of(objective, params, state, batch={**BATCH, "index": order})
-    features = encoder().apply({"params": params["encoder"], "batch_stats": state["encoder"]}, BATCH["inputs"])
-    predicted = features @ params["regressor"]["kernel"] + params["regressor"]["bias"]
+    value, _ = objective.loss(params, state, {**BATCH, "index": order}, KEYS, 0)
+    weights, averages = params["student"]["encoder"], state["student"]["encoder"]
+    features = encoder().apply({"params": weights, "batch_stats": averages}, BATCH["inputs"])
+    predicted = features @ params["terms"]["kernel"] + params["terms"]["bias"]
     ours, wanted = (rows / jnp.linalg.norm(rows, axis=1, keepdims=True) for rows in (predicted, TARGETS[::-1]))
     assert value == pytest.approx(float(jnp.square(ours - wanted).sum(1).mean()), rel=1e-5)
 
@@ -45,8 +52,28 @@ def test_no_gradient_reaches_the_teacher_and_its_scale_does_not_matter():
     params, state = started(make())
 
     def loss(scale):
-        return make(teach=lambda index: scale * TARGETS[index]).loss(params, state, BATCH, KEYS, 0)[0]
+        return make(targets=lambda index: scale * TARGETS[index]).loss(params, state, BATCH, KEYS, 0)[0]
 
     value, slope = jax.value_and_grad(loss)(2.0)
     assert slope == 0
     assert value == pytest.approx(float(loss(1.0)), rel=1e-6)
+
+
+def test_a_teacher_that_sees_the_students_view_gives_its_layers_too():
+    big = encoder_alone(encoder(norm="none"))
+    teacher = frozen_teacher(big, *big.init(jax.random.key(1), BATCH["inputs"]))
+    trainable = distil_features(encoder(), hint("layer1"), teacher=teacher, augment=noisy)
+    params, state = trainable.init(jax.random.key(0), BATCH)
+    assert set(params) == set(state) == {"student", "terms"}
+    grads, moved, metrics = jax.jit(trainable.grads)(params, state, BATCH, KEYS, 0)
+    assert set(metrics) == {"loss", "embedding_std", "effective_rank"}
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads["student"]["encoder"]))
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), moved["student"], state["student"])
+    assert any(jax.tree.leaves(changed))
+
+
+def test_features_that_were_computed_before_go_by_index_and_have_no_other_layer():
+    with pytest.raises(ValueError, match="index, which these batches lack"):
+        targets_by_index(TARGETS)({"inputs": BATCH["inputs"]}, ())
+    with pytest.raises(ValueError, match="no layer 'layer1'"):
+        targets_by_index(TARGETS)(BATCH, ("layer1",))

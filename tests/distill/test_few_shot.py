@@ -16,8 +16,9 @@ from metarep_jax.distill import (
     train_classifier,
 )
 from metarep_jax.encoders.mlp import MLP
+from metarep_jax.metalearn.logistic import logistic_regression
 from metarep_jax.metalearn.prototypical import prototypical
-from metarep_jax.types import EpisodeSpec, Keys, episode_of
+from metarep_jax.types import EpisodeSpec, Keys, Term, episode_of
 
 SPEC = EpisodeSpec(way=2, shot=1, query=2)
 
@@ -64,11 +65,13 @@ def test_the_gradient_is_that_of_the_mean_loss_over_tasks(episodes):
 
     def mean_loss(params):
         def one(episode):
-            task = student.adapt(params["student"], state, episode.support, jax.random.key(0), student.train_context)
-            shown = student.predict(params["student"], state, task, episode.query.inputs, student.train_context)
+            own = params["student"], state["student"]
+            task = student.adapt(*own, episode.support, jax.random.key(0), student.train_context)
+            shown = student.predict(*own, task, episode.query.inputs, student.train_context)
             task = teacher.adapt(*given, episode.support, jax.random.key(0), teacher.test_context)
             taught = teacher.predict(*given, task, episode.query.inputs, teacher.test_context)
-            return loss.apply(params["terms"], shown, taught, episode.query)
+            batch = {"inputs": episode.query.inputs, "label": episode.query.label}
+            return loss.apply(params["terms"], state["terms"], shown, taught, batch, keys(4))[0]
 
         return jnp.mean(jnp.stack([one(jax.tree.map(lambda leaf, i=i: leaf[i], episodes)) for i in range(4)]))
 
@@ -120,3 +123,74 @@ def test_a_classifier_learns_from_a_teacher_without_labels(batch):
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
         classifier(MLP(), 1)
+
+
+def test_a_term_that_asks_a_teacher_where_there_is_none_is_refused():
+    with pytest.raises(ValueError, match="reads logits of a teacher, and there is none"):
+        train_classifier(classifier(MLP(), 3), soft_targets())
+
+
+def test_terms_that_need_what_the_data_lack_are_refused(batch, episodes):
+    remembers = cross_entropy()._replace(needs=("label", "index"))
+    teacher, student = learners()
+    start = teacher.init(jax.random.key(2), jax.tree.map(lambda leaf: leaf[0], episodes))
+    with pytest.raises(ValueError, match="needs index of the queries of episodes, which have: inputs, label"):
+        distil_few_shot(student, teacher, *start, remembers).init(jax.random.key(0), episodes)
+    unlabelled = {name: batch[name] for name in ("inputs", "index")}
+    with pytest.raises(ValueError, match="needs label of batches, which have: index, inputs"):
+        train_classifier(classifier(MLP(), 3), remembers).init(jax.random.key(0), unlabelled)
+
+
+def test_a_baseline_cannot_be_the_student(episodes):
+    teacher, _ = learners()
+    with pytest.raises(ValueError, match="cannot be meta-trained"):
+        distil_few_shot(logistic_regression(MLP(), way=2), teacher, {}, {}, cross_entropy())
+
+
+def test_a_hint_reads_any_layer_of_both_encoders_in_episodes_and_in_batches(episodes, batch):
+    teacher, student = learners()
+    start = teacher.init(jax.random.key(2), jax.tree.map(lambda leaf: leaf[0], episodes))
+    trainable = distil_few_shot(student, teacher, *start, hint("layer1", "layer2"))
+    params, state = trainable.init(jax.random.key(0), episodes)
+    assert params["terms"]["kernel"].shape == (4, 6)
+    grads, _, _ = jax.jit(trainable.grads)(params, state, episodes, keys(4), 0)
+    assert jnp.abs(grads["student"]["encoder"]["Dense_0"]["kernel"]).max() > 0
+    big, small = classifier(MLP(widths=(16, 8), norm="none"), 3), classifier(MLP(widths=(6,), norm="none"), 3)
+    model = frozen_teacher(big, *big.init(jax.random.key(7), batch["inputs"]))
+    trainable = train_classifier(small, hint("layer1"), teacher=model)
+    params, state = trainable.init(jax.random.key(0), batch)
+    assert params["terms"]["kernel"].shape == (6, 16)
+    with pytest.raises(ValueError, match="has no layer 'layer9'; it has: layer1, layer2"):
+        train_classifier(small, hint("layer1", "layer9"), teacher=model).init(jax.random.key(0), batch)
+
+
+def test_masked_rows_of_a_batch_change_neither_loss_nor_accuracy_nor_statistics(batch):
+    student = classifier(MLP(widths=(6,), norm="batch"), 3)
+    trainable = train_classifier(student, distillation_loss({cross_entropy(): 1.0, hint(): 1.0}), teacher=first_pixels)
+    params, state = trainable.init(jax.random.key(0), batch)
+    step = jax.jit(lambda batch: trainable.grads(params, state, batch, keys(12), 0))
+    mask = jnp.arange(12) < 9
+    far = {**batch, "inputs": jnp.where(mask[:, None], batch["inputs"], 50.0), "mask": mask}
+    cut = {name: rows[:9] for name, rows in batch.items()}
+    wanted = jax.jit(lambda batch: trainable.grads(params, state, batch, keys(9), 0))(cut)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), step(far), wanted)
+
+
+def first_pixels(batch, layers=()):
+    return {"features": batch["inputs"][:, :2]}
+
+
+def test_a_term_remembers_from_step_to_step_and_is_told_how_many_examples_there_are(batch):
+    def init(key, student, teacher, batch, size):
+        return {}, {"bank": jnp.zeros((size, student["features"].shape[1]))}
+
+    def apply(params, state, student, teacher, batch, keys):
+        bank = state["bank"].at[batch["index"]].set(jax.lax.stop_gradient(student["features"]))
+        return jnp.sum(student["features"] ** 2), {"bank": bank}
+
+    bank = Term(init, apply, layers=("features",), teacher_layers=(), needs=("index",))
+    trainable = train_classifier(classifier(MLP(widths=(6,), norm="none"), 3), bank, size=20)
+    params, state = trainable.init(jax.random.key(0), batch)
+    _, moved, _ = trainable.grads(params, state, batch, keys(12), 0)
+    assert moved["terms"]["bank"].shape == (20, 6)
+    assert moved["terms"]["bank"][:12].any() and not moved["terms"]["bank"][12:].any()

@@ -5,17 +5,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.distill import LossConfig, cross_entropy, distillation_loss, hint, make_loss, soft_targets
-from metarep_jax.types import Examples
+from metarep_jax.distill import (
+    TERMS,
+    LossConfig,
+    cross_entropy,
+    distillation_loss,
+    feature_regression,
+    hint,
+    make_loss,
+    soft_targets,
+)
+from metarep_jax.types import Keys, Term
 
 LABEL = jnp.array([0, 2, 1])
+BATCH = {"inputs": jnp.zeros((3, 1)), "label": LABEL, "index": jnp.arange(3)}
+KEYS = Keys(jax.random.split(jax.random.key(0), 3), jax.random.key(1))
 STUDENT = {"logits": jnp.array([[1.0, 0, 2], [0, 1, 0], [3, 1, 1]]), "features": jnp.ones((3, 2))}
 TEACHER = {"logits": jnp.array([[2.0, 1, 0], [1, 1, 4], [0, 2, 0]]), "features": jnp.ones((3, 4))}
 
 
 def value(term, student=STUDENT, teacher=TEACHER, mask=None):
-    params = term.init(jax.random.key(0), student, teacher)
-    return term.apply(params, student, teacher, Examples(jnp.zeros((3, 1)), LABEL, mask))
+    params, state = term.init(jax.random.key(0), student, teacher, BATCH, 3)
+    return applied(term, params, student, teacher, BATCH if mask is None else {**BATCH, "mask": mask}, state)
+
+
+def applied(term, params, student, teacher, batch=None, state=None):
+    return term.apply(params, state or {}, student, teacher, batch or BATCH, KEYS)[0]
 
 
 def softmax(logits):
@@ -54,26 +69,24 @@ def test_gradient_of_hot_soft_targets_is_the_difference_of_centred_logits():
 
 
 def test_no_gradient_reaches_the_teacher():
-    term = distillation_loss({soft_targets(2.0): 1.0, hint(): 1.0})
-    params = term.init(jax.random.key(0), STUDENT, TEACHER)
-    batch = Examples(jnp.zeros((3, 1)), LABEL)
-    grads = jax.grad(lambda teacher: term.apply(params, STUDENT, teacher, batch))(TEACHER)
+    term = distillation_loss({soft_targets(2.0): 1.0, hint(): 1.0, feature_regression(): 1.0})
+    params, state = term.init(jax.random.key(0), STUDENT, TEACHER, BATCH, 3)
+    grads = jax.grad(lambda teacher: applied(term, params, STUDENT, teacher, state=state))(TEACHER)
     assert all(not leaf.any() for leaf in jax.tree.leaves(grads))
 
 
 def test_hint_of_a_perfect_projection_is_zero():
     features = jax.random.normal(jax.random.key(1), (3, 2))
     term = hint()
-    params = term.init(jax.random.key(0), {"features": features}, {"features": jnp.ones((3, 4))})
+    params, _ = term.init(jax.random.key(0), {"features": features}, {"features": jnp.ones((3, 4))}, BATCH, 3)
     assert params["kernel"].shape == (2, 4)
     teacher = {"features": features @ params["kernel"] + params["bias"]}
-    batch = Examples(jnp.zeros((3, 1)), LABEL)
-    np.testing.assert_allclose(term.apply(params, {"features": features}, teacher, batch), 0, atol=1e-12)
+    np.testing.assert_allclose(applied(term, params, {"features": features}, teacher), 0, atol=1e-12)
 
 
 def test_hint_names_a_missing_layer_and_those_that_exist():
     with pytest.raises(ValueError, match="no layer 'block3'; it has: features, logits"):
-        hint("block3").init(jax.random.key(0), STUDENT, TEACHER)
+        hint("block3").init(jax.random.key(0), STUDENT, TEACHER, BATCH, 3)
 
 
 def test_weighted_sum_is_linear_in_its_weights():
@@ -107,3 +120,71 @@ def test_bad_settings_raise(make, message):
 def test_make_loss_leaves_out_terms_of_weight_zero():
     only = make_loss(LossConfig(cross_entropy=1.0, soft_targets=0.0))
     assert value(only, teacher={}) == pytest.approx(float(value(cross_entropy())), rel=1e-6)
+
+
+def test_a_hint_is_half_the_mean_square_at_every_position_of_a_feature_map():
+    ours, theirs = (jax.random.normal(jax.random.key(seed), (3, 2, 2, width)) for seed, width in ((1, 5), (2, 4)))
+    term = hint("block1", "block2")
+    assert (term.layers, term.asks_of_teacher) == (("block1",), ("block2",))
+    params, _ = term.init(jax.random.key(0), {"block1": ours}, {"block2": theirs}, BATCH, 3)
+    wanted = 0.5 * np.mean((np.asarray(ours @ params["kernel"] + params["bias"]) - np.asarray(theirs)) ** 2)
+    assert applied(term, params, {"block1": ours}, {"block2": theirs}) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_layers_that_differ_in_more_than_their_width_are_refused_with_both_shapes():
+    ours, theirs = {"block1": jnp.zeros((3, 4, 4, 2))}, {"block1": jnp.zeros((3, 2, 2, 2))}
+    with pytest.raises(ValueError, match=r"'block1' is \[4, 4, 2\] an example, the teacher's 'block1' \[2, 2, 2\]"):
+        hint("block1").init(jax.random.key(0), ours, theirs, BATCH, 3)
+
+
+def test_a_sum_asks_for_what_its_terms_ask_for_and_for_nothing_else():
+    loss = distillation_loss({cross_entropy(): 1.0, hint("block1"): 1.0, feature_regression("features", "block2"): 1.0})
+    assert loss.layers == ("logits", "block1", "features")
+    assert loss.asks_of_teacher == ("block1", "block2")
+    assert loss.needs == ("label",)
+    assert cross_entropy().asks_of_teacher == ()
+
+
+def counting(by):
+    """A term of no value that counts its steps."""
+
+    def init(key, student, teacher, batch, size):
+        return {}, {"seen": jnp.zeros((), jnp.int32), "size": jnp.int32(size)}
+
+    def apply(params, state, student, teacher, batch, keys):
+        return by * student["logits"].sum(), {**state, "seen": state["seen"] + 1}
+
+    return Term(init, apply, teacher_layers=())
+
+
+def test_each_terms_state_moves_on_beside_the_others():
+    loss = distillation_loss({counting(0.0): 1.0, cross_entropy(): 1.0, counting(1.0): 1.0})
+    params, state = loss.init(jax.random.key(0), STUDENT, TEACHER, BATCH, 40)
+    for _ in range(2):
+        _, state = loss.apply(params, state, STUDENT, TEACHER, BATCH, KEYS)
+    assert [int(each["seen"]) if each else None for each in state] == [2, None, 2]
+    assert int(state[0]["size"]) == 40
+
+
+def test_a_mixed_label_is_a_distribution_over_the_classes():
+    weights = jnp.array([[1.0, 0, 0], [0.3, 0, 0.7], [0, 0.5, 0.5]])
+    wanted = -np.mean(np.sum(np.asarray(weights) * np.log(softmax(STUDENT["logits"])), -1))
+    batch = {**BATCH, "label": weights}
+    assert applied(cross_entropy(), {}, STUDENT, {}, batch) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_terms_serve_predictions_with_several_leading_axes():
+    """Pixels or words: the mean over those that count is that of the same rows in one axis."""
+    mask = jnp.array([[True, False, True], [True, True, False]])
+    scores = jax.random.normal(jax.random.key(0), (2, 2, 3, 4))
+    tall = {"logits": scores[0]}, {"logits": scores[1]}
+    batch = {"inputs": None, "label": jnp.arange(6).reshape(2, 3) % 4, "mask": mask}
+    flat = [{"logits": outputs["logits"].reshape(6, 4)[mask.ravel()]} for outputs in tall]
+    rows = {"inputs": None, "label": batch["label"].ravel()[mask.ravel()]}
+    for term in (cross_entropy(), soft_targets(2.0)):
+        wanted = applied(term, {}, *flat, rows)
+        assert applied(term, {}, *tall, batch) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_every_term_can_be_made_without_settings():
+    assert all(isinstance(make(), Term) for make in TERMS.values())

@@ -1,4 +1,4 @@
-"""An encoder and a linear head over a fixed set of classes: the model of the fixed-class transfers."""
+"""Models that learn on batches: an encoder alone, or with a linear head over a fixed set of classes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,18 +8,45 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.encoders import split_variables
+from metarep_jax.metalearn.features import apply_with_layers
 from metarep_jax.types import Outputs
 
 
-class Classifier(NamedTuple):
+class Student(NamedTuple):
     """``init(key, inputs, encoder_params=None) -> params, state``;
-    ``outputs(params, state, inputs, mask=None, train=False) -> {"logits", "features"}, state``."""
+    ``outputs(params, state, inputs, mask=None, train=False, layers=()) -> outputs, state``, where outputs are
+    ``features``, ``logits`` where there is a head, and those ``layers`` of the encoder."""
 
     init: Callable[..., tuple[Any, Any]]
     outputs: Callable[..., tuple[Outputs, Any]]
 
 
-def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Classifier:
+def encoder_alone(encoder: nn.Module) -> Student:
+    """A student without a head: what it learns are features.
+
+    Args:
+      encoder: a module of ``metarep_jax.encoders``.
+    """
+
+    def init(key: Array, inputs: Array, encoder_params: Any = None) -> tuple[Any, Any]:
+        return split_variables({"encoder": encoder_params or encoder.init(key, inputs)})
+
+    def outputs(
+        params: Any,
+        state: Any,
+        inputs: Array,
+        mask: Array | None = None,
+        train: bool = False,
+        layers: tuple[str, ...] = (),
+    ) -> tuple[Outputs, Any]:
+        variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
+        features, named, moved = apply_with_layers(encoder, variables, inputs, mask, not train, layers)
+        return {"features": features, **named}, {**state, "encoder": moved}
+
+    return Student(init, outputs)
+
+
+def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Student:
     """A classifier of ``classes`` classes over ``encoder``.
 
     Args:
@@ -45,15 +72,20 @@ def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Cla
         return params, {"encoder": state["encoder"]}
 
     def outputs(
-        params: Any, state: Any, inputs: Array, mask: Array | None = None, train: bool = False
+        params: Any,
+        state: Any,
+        inputs: Array,
+        mask: Array | None = None,
+        train: bool = False,
+        layers: tuple[str, ...] = (),
     ) -> tuple[Outputs, Any]:
         weights = jax.lax.stop_gradient(state["frozen"]) if frozen else params["encoder"]
         variables = {"params": weights, "batch_stats": state["encoder"]}
-        features, moved = encoder.apply(variables, inputs, mask, not train or frozen, mutable=["batch_stats"])
+        features, named, moved = apply_with_layers(encoder, variables, inputs, mask, not train or frozen, layers)
         logits = head.apply({"params": params["head"]}, features)
-        return {"logits": logits, "features": features}, {**state, "encoder": moved.get("batch_stats", {})}
+        return {"logits": logits, "features": features, **named}, {**state, "encoder": moved}
 
-    return Classifier(init, outputs)
+    return Student(init, outputs)
 
 
 def classifier_encoder(params: Any, state: Any) -> Any:
