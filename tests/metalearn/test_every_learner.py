@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,11 @@ import pytest
 from checks import classification, compiled, double, regression, start
 
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.metalearn import LEARNERS, trains
+from metarep_jax.metalearn import LEARNERS, LearnerConfig, adapts_encoder, trains
 from metarep_jax.metalearn.base import UNREACHABLE
 from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.train.parallel import map_step, mean_over_devices, replicate, shard
-from metarep_jax.types import Examples, Keys
+from metarep_jax.types import Episode, Examples, Keys
 
 WAY, SHOT, TASKS, WIDTHS = 3, 2, 4, (5, 4)
 ALL = np.ones(WAY * SHOT, bool)
@@ -240,3 +241,84 @@ def test_labels_that_a_learner_cannot_take_are_refused(case):
     if case in REGRESSION:
         with pytest.raises(ValueError, match="takes regression: float targets"):
             make(case, norm="none", output="mean").init(jax.random.key(0), classification())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_in_use_an_answer_is_the_same_alone_in_company_and_in_any_order(case):
+    """By default; a test may let batch norm use the statistics of all queries, as MAML's own does."""
+    learner, params, state, episodes, _ = setting(case)
+    support, query = jax.tree.map(lambda leaf: leaf[0], episodes)
+    assert learner.use_context.norm != "transductive"
+    answer = compiled(answers(learner, learner.use_context))
+    order = np.array([3, 0, 5, 1, 4, 2])
+    far = np.where(np.arange(len(query.inputs))[:, None] < 1, query.inputs, 30.0)
+    together = np.asarray(answer(params, state, support, query.inputs))
+    close(np.asarray(answer(params, state, support, query.inputs[order])), together[order])
+    close(np.asarray(answer(params, state, support, far))[:1], together[:1])
+    alone = np.concatenate([answer(params, state, support, query.inputs[row : row + 1]) for row in range(2)])
+    close(alone, together[:2])
+
+
+def test_in_use_maml_is_as_good_one_by_one_as_together():
+    """On classes that lie apart, whose single images a transductive norm would map to one point."""
+    learner = make("maml", inner_steps=3, test_steps=3, inner_lr=1.0)
+    centres = 3 * np.random.default_rng(5).standard_normal((WAY, 4))
+
+    def rows(each, seed):
+        label = np.repeat(np.arange(WAY, dtype=np.int32), each)
+        noise = 0.2 * np.random.default_rng(seed).standard_normal((len(label), 4))
+        return Examples(jnp.asarray(centres[label] + noise, jnp.float32), jnp.asarray(label))
+
+    support, query = rows(SHOT, 0), rows(10, 1)
+    params, state = compiled(learner.init)(jax.random.key(0), Episode(support, query))
+    answer = compiled(answers(learner, learner.use_context))
+    together = np.asarray(answer(params, state, support, query.inputs)).argmax(-1)
+    alone = np.concatenate([answer(params, state, support, inputs[None]) for inputs in query.inputs]).argmax(-1)
+    np.testing.assert_array_equal(alone, together)
+    assert np.mean(together == query.label) > 0.9
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_setting_of_a_learner_is_described_and_of_a_plain_type(name):
+    for setting in LearnerConfig.settings_of(name).values():
+        assert setting.help, f"{name}: {setting.name} has no line in Args"
+        kinds = typing.get_args(setting.type) or (setting.type,)
+        plain = (bool, int, float, str, type(None), *typing.get_args(setting.type))
+        assert all(kind in plain for kind in kinds), f"{name}: {setting.name} is {setting.type}"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("maml", {"inner_lr": 0.0}, "MAML: inner_lr must be positive, got 0.0"),
+        ("maml", {"test_steps": -1}, "MAML: test_steps must be at least 0, got -1"),
+        ("anil", {"inner_lr": -1.0}, "ANIL: inner_lr must be positive"),
+        ("boil", {"inner_steps": -2}, "BOIL: inner_steps must be at least 0"),
+        ("meta_curvature", {"inner_lr": 0.0}, "Meta-Curvature: inner_lr must be positive"),
+        ("meta_sgd", {"inner_steps": -1}, "Meta-SGD: inner_steps must be at least 0"),
+        ("maml_pp", {"inner_lr": 0.0}, r"MAML\+\+: inner_lr must be positive"),
+        ("imaml", {"test_proximal": -1.0}, "iMAML: test_proximal must be at least 0"),
+        ("cavia", {"test_steps": -1}, "CAVIA: test_steps must be at least 0"),
+        ("reptile", {"train_shot": 0}, "Reptile: train_shot must be at least 1"),
+        ("prototypical", {"temperature": 0.0}, "Prototypical Networks: temperature must be positive"),
+        ("matching", {"temperature": -1.0}, "Matching Networks: temperature must be positive"),
+        ("relation", {"hidden": 0}, "Relation Networks: hidden must be at least 1"),
+        ("ridge", {"l2": 0.0}, "l2 must be positive"),
+        ("newton_logistic", {"l2": -1.0}, "l2 must be positive"),
+        ("svm", {"diagonal": -1.0}, "diagonal must be at least 0"),
+        ("logistic_regression", {"iterations": 0}, "iterations must be at least 1"),
+        ("finetune_head", {"weight_decay": -1.0}, r"fine-tuning \(head\): weight_decay must be at least 0"),
+        ("scratch", {"test_batch": 0}, r"fine-tuning \(scratch\): test_batch must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused_by_the_factory_itself(name, settings, words):
+    with pytest.raises(ValueError, match=words):
+        LEARNERS[name](MLP(widths=WIDTHS), way=WAY, **settings)
+
+
+def test_learners_say_of_themselves_what_may_be_assumed():
+    shares = {name for name in LEARNERS if not adapts_encoder(name)}
+    inner = {"maml", "boil", "meta_sgd", "meta_curvature", "maml_pp", "reptile", "imaml", "finetune_all", "scratch"}
+    assert shares == set(LEARNERS) - inner
+    assert {"logistic_regression", "finetune_head", "scratch"} < set(BASELINES) and "ridge" not in BASELINES
+    assert adapts_encoder(LearnerConfig("cavia", context_at="input"))  # features beside a context are the task's

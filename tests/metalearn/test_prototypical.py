@@ -104,6 +104,20 @@ def test_logistic_regression_agrees_with_scikit_learn(dim):
     np.testing.assert_allclose(ours, peer.predict_proba(np.asarray(rows)), atol=2e-3)
 
 
+@pytest.mark.parametrize(("dim", "l2"), [(3, 1.0), (40, 1.0), (3, 0.01), (40, 0.01)])
+def test_logistic_regression_converges_to_scikit_learns_minimum(dim, l2):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    label, draw = np.arange(24) % 3, np.random.default_rng(2).standard_normal
+    rows = draw((24, dim)) + 0.5 * np.eye(3, dim)[label]
+    peer = linear_model.LogisticRegression(C=1 / l2, tol=1e-12, max_iter=20_000).fit(rows, label)
+    with jax.enable_x64(True):
+        weights, bias = fit_logistic(jnp.asarray(rows), jnp.asarray(label), 3, l2=l2)
+        ours = np.asarray(jax.nn.softmax(rows @ weights + bias))
+    np.testing.assert_allclose(ours, peer.predict_proba(rows), atol=1e-6)
+    single, _ = fit_logistic(jnp.asarray(rows, jnp.float32), jnp.asarray(label), 3, l2=l2)
+    np.testing.assert_allclose(single, weights, atol=2e-3 * np.abs(weights).max())
+
+
 def test_logistic_regression_of_rows_that_do_not_count_changes_nothing():
     rows, label = jax.random.normal(jax.random.key(3), (8, 2)), jnp.arange(8) % 2
     mask = jnp.arange(8) < 6

@@ -56,6 +56,14 @@ def test_scikit_learn_finds_the_same_machine():
     np.testing.assert_allclose(rows.T @ fit_dual(rows, targets, C, 2000), peer.coef_.T, atol=1e-3)
 
 
+def test_a_number_on_the_diagonal_is_a_feature_of_each_examples_own():
+    """1 in the authors' code: the machine of [X, I], whose predictions for others use X alone."""
+    rows, targets = problem(12, 5, 3, 2.0)
+    wanted = fit_dual(jnp.concatenate([rows, jnp.eye(12)], axis=1), targets, C, 500)
+    np.testing.assert_allclose(fit_dual(rows, targets, C, 500, diagonal=1.0), wanted, atol=1e-4)
+    assert jnp.abs(wanted - fit_dual(rows, targets, C, 500)).max() > 1e-2
+
+
 def test_padding_and_classes_that_nobody_belongs_to_change_nothing():
     rows, targets = problem(6, 4, 2)
     wanted = rows.T @ fit_dual(rows, targets, C, 60)
