@@ -7,8 +7,10 @@ which rows enter batch statistics (padding must not); ``running=True`` normalise
 from metarep_jax.encoders.config import EncoderConfig, encoder_from_union, make_encoder
 from metarep_jax.encoders.layers import IMAGENET_MEAN, IMAGENET_STD
 from metarep_jax.encoders.named_layers import apply_with_layers, encoder_layers, keep_layer, layer_names
+from metarep_jax.encoders.pretrained_weights import PretrainedEncoder, read_pretrained
 from metarep_jax.encoders.registry import ENCODERS, check_inputs, encoders_for, input_dtype, input_kind
 from metarep_jax.encoders.statistics import refit_statistics
+from metarep_jax.encoders.tensor_files import load_safetensors, save_safetensors
 from metarep_jax.encoders.variables import (
     check_encoder_variables,
     count_parameters,
@@ -21,6 +23,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "EncoderConfig",
+    "PretrainedEncoder",
     "apply_with_layers",
     "check_encoder_variables",
     "check_inputs",
@@ -33,7 +36,10 @@ __all__ = [
     "input_kind",
     "keep_layer",
     "layer_names",
+    "load_safetensors",
     "make_encoder",
+    "read_pretrained",
     "refit_statistics",
+    "save_safetensors",
     "split_variables",
 ]
