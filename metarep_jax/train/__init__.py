@@ -1,5 +1,6 @@
 """Training: one loop for all stages, with its optimisers, devices, checkpoints and metrics."""
 
+from metarep_jax.train.display import track
 from metarep_jax.train.divergence import TrainingDiverged
 from metarep_jax.train.fit_config import FitConfig
 from metarep_jax.train.loop import Fitted, fit
@@ -16,6 +17,8 @@ from metarep_jax.train.parallel import (
 from metarep_jax.train.precision import compute_dtype
 from metarep_jax.train.processes import on_main_process, start_processes
 from metarep_jax.train.signals import Terminated
+from metarep_jax.train.storage.inputs import Input, Inputs
+from metarep_jax.train.storage.packing import tree_digest
 from metarep_jax.train.storage.read_weights import Weights, read_weights
 from metarep_jax.train.storage.run_folder import RunFolderInUse, open_run
 from metarep_jax.train.trainable import meta_learning, pretraining
@@ -24,6 +27,8 @@ __all__ = [
     "AXIS",
     "FitConfig",
     "Fitted",
+    "Input",
+    "Inputs",
     "OptimiserConfig",
     "RunFolderInUse",
     "Terminated",
@@ -44,5 +49,7 @@ __all__ = [
     "read_lines",
     "read_weights",
     "start_processes",
+    "track",
+    "tree_digest",
     "use_cpu_devices",
 ]

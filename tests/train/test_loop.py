@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ def run(
 
 
 def assert_close(one, other, rtol=1e-5, atol=1e-6):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, other)
+    chex.assert_trees_all_close(one, other, rtol=rtol, atol=atol)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,28 @@ def test_each_step_is_compiled_once(tmp_path, caplog):
     assert counts[0] > 0
     assert counts[:9] == [counts[0]] * 9
     assert counts[9] <= 2 * counts[0]
+
+
+def test_a_steps_gradient_is_traced_once_whatever_its_dispatches(tmp_path):
+    chex.clear_trace_counter()
+    trainable = tiny.trainable(refreshed=False)
+    once = trainable._replace(grads=chex.assert_max_traces(trainable.grads, n=1))
+    config = dataclasses.replace(SHORT, steps=9, steps_per_dispatch=4, checkpoint_every=3, accumulate=2)
+    fit(once, tiny.feed(), optimiser=ADAM, config=config, seed=0, folder=tmp_path, devices=jax.devices()[:2])
+
+
+def test_gradients_that_are_not_the_parameters_tree_are_refused(tmp_path):
+    trainable = tiny.trainable(refreshed=False)
+
+    def grads(*args):
+        found, state, metrics = trainable.grads(*args)
+        return {"first": found["first"]}, state, metrics
+
+    with pytest.raises(AssertionError, match="trees 0 and 1 do not match"):
+        fit(
+            trainable._replace(grads=grads), tiny.feed(), optimiser=ADAM, config=SHORT, seed=0, folder=tmp_path,
+            devices=jax.devices()[:1],
+        )  # fmt: skip
 
 
 def test_what_a_run_shows_and_leaves(plain, tmp_path, caplog):

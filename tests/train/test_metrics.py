@@ -1,14 +1,9 @@
-"""Lines of metrics, run folders and configs on disk."""
-
-import json
-import os
+"""Lines of metrics on disk."""
 
 import numpy as np
-import pytest
 
-from metarep_jax.train import RunFolderInUse, open_run, read_lines
+from metarep_jax.train import read_lines
 from metarep_jax.train.metrics import MetricsLog, append_metrics, cut_lines, mean_metrics
-from metarep_jax.train.storage.run_folder import hold_folder
 
 
 def test_lines_past_the_step_and_half_lines_are_cut_off(tmp_path):
@@ -44,38 +39,3 @@ def test_means_over_steps_and_over_seeds():
     found = mean_metrics(append_metrics(rows, {"loss": np.array([[3.0, 9.0]])}), (4, 5))
     assert found == {"loss": 4.0, "loss/seed4": 2.0, "loss/seed5": 6.0}
     assert mean_metrics({"loss": np.array([1.0, 2.0])}, (4,)) == {"loss": 1.5}
-
-
-def test_a_run_folder_is_held_by_one_and_free_again_afterwards(tmp_path):
-    with open_run(tmp_path / "run", {"seed": 1}) as run:
-        assert not run.resumed
-        with (
-            pytest.raises(RunFolderInUse, match=rf"in use by another process \(pid {os.getpid()}\); wait"),
-            hold_folder(tmp_path / "run"),
-        ):
-            pass
-    with open_run(tmp_path / "run", {"seed": 1}) as run:
-        assert run.resumed
-
-
-def test_a_run_folder_of_another_config_is_refused_and_stays_as_it_was(tmp_path):
-    config = {"seed": 1, "train": {"steps": 5, "progress": True}, "folder": tmp_path}
-    with open_run(tmp_path, config):
-        pass
-    before = (tmp_path / "config.json").read_text()
-    with open_run(tmp_path, config | {"train": {"steps": 5, "progress": False, "added_later": None}}):
-        pass
-    changed = config | {"train": {"steps": 6, "progress": True}}
-    with (
-        pytest.raises(ValueError, match=r"another config \(train\.steps: 5 before, 6 now\)"),
-        open_run(tmp_path, changed),
-    ):
-        pass
-    assert (tmp_path / "config.json").read_text() == before
-    assert json.loads(before)["folder"] == str(tmp_path)
-
-
-def test_a_damaged_config_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is damaged"), open_run(tmp_path, {}):
-        pass

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +66,25 @@ def test_lars_scales_a_kernel_by_its_trust_ratio_and_norms_and_biases_not_at_all
         old, grad = PARAMS[module][name], GRADS[module][name]
         np.testing.assert_allclose(moved[module][name], old - rate * grad, rtol=1e-5)
         np.testing.assert_allclose(twice[module][name], old - 2.9 * rate * grad, rtol=1e-5)
+
+
+def test_lars_with_separate_norms_is_the_papers():
+    """LARS, equation 6 of the paper: the local rate is η‖w‖ / (‖∇L‖ + β‖w‖), of the step ∇L + βw."""
+    rate, decay, trust = 0.5, 0.1, 0.001
+    config = OptimiserConfig(name="lars", learning_rate=rate, weight_decay=decay, lars_norm="separate")
+    moved = steps(config)
+    kernel, grad = PARAMS["Dense_0"]["kernel"], GRADS["Dense_0"]["kernel"]
+    norm = jnp.linalg.norm(kernel)
+    ratio = trust * norm / (jnp.linalg.norm(grad) + decay * norm)
+    wanted = kernel - rate * ratio * (grad + decay * kernel)
+    np.testing.assert_allclose(moved["Dense_0"]["kernel"], wanted, rtol=1e-5)
+    for module, name in NOT_KERNELS:
+        np.testing.assert_allclose(moved[module][name], PARAMS[module][name] - rate * GRADS[module][name], rtol=1e-5)
+
+
+def test_without_decay_both_trust_ratios_are_one():
+    one, other = (steps(OptimiserConfig(name="lars", lars_norm=norm), 2) for norm in ("sum", "separate"))
+    chex.assert_trees_all_close(one, other, rtol=1e-6)
 
 
 def test_momentum_is_nesterovs():
@@ -145,5 +165,10 @@ def test_settings_out_of_range_are_refused(field, value, message):
 def test_a_schedule_needs_steps():
     with pytest.raises(ValueError, match="total_steps must be positive, got 0"):
         make_schedule(OptimiserConfig(), 0)
-    with pytest.raises(ValueError, match="warm-up of 10 steps must be shorter than the training of 10 steps"):
-        make_schedule(OptimiserConfig(schedule="cosine", warmup_steps=10), 10)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "halving"])
+def test_a_warm_up_as_long_as_the_training_is_refused(schedule):
+    message = "warm-up of 10 steps must be shorter than the training of 10 steps; lower --….optimiser.warmup-steps"
+    with pytest.raises(ValueError, match=message):
+        make_schedule(OptimiserConfig(schedule=schedule, warmup_steps=10), 10)

@@ -96,11 +96,14 @@ def test_a_run_killed_at_five_random_moments_ends_bit_identically(start_child, w
     assert_same_run(tmp_path, whole)
 
 
-def test_sigterm_saves_and_exits_with_143_and_the_run_goes_on(start_child, whole, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_sigterm_and_ctrl_c_save_and_exit_with_their_status_and_the_run_goes_on(
+    start_child, whole, tmp_path, number, status
+):
     process = start_child(tmp_path)
     wait_for_step(process, tmp_path, 90)
-    os.kill(process.pid, signal.SIGTERM)
-    assert finish(process) == 143
+    os.kill(process.pid, number)
+    assert finish(process) == status
     saved = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert saved >= steps_done(tmp_path)
     assert finish(start_child(tmp_path)) == 0

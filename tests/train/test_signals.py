@@ -1,21 +1,25 @@
-"""SIGTERM is not lost, whoever was listening when it came."""
+"""SIGTERM and Ctrl-C are not lost, whoever was listening when they came."""
 
 import os
 import signal
 
+import pytest
+
+from metarep_jax.train import Terminated
 from metarep_jax.train.signals import catch_termination
 
 
-def test_what_an_inner_listener_noticed_the_outer_one_and_later_ones_know_and_then_all_is_as_before():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_an_inner_listener_noticed_the_outer_one_and_later_ones_know_and_then_all_is_as_before(number):
+    before = signal.getsignal(number)
     with catch_termination() as outer:
         with catch_termination() as inner:
             assert not inner()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert inner()
+            os.kill(os.getpid(), number)
+            assert inner() == number
         with catch_termination() as later:
-            assert outer() and later()
-    assert signal.getsignal(signal.SIGTERM) == before
+            assert outer() == later() == number
+    assert signal.getsignal(number) == before
 
 
 def test_without_a_signal_nobody_is_told():
@@ -23,3 +27,19 @@ def test_without_a_signal_nobody_is_told():
         with catch_termination() as inner:
             pass
         assert not inner() and not outer()
+
+
+def test_a_second_ctrl_c_acts_at_once():
+    def twice():
+        with catch_termination() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert asked()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+
+
+def test_the_exit_status_says_which_signal_came():
+    assert Terminated("saved").code == 143
+    assert Terminated("saved", signal.SIGINT).code == 130

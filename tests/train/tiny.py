@@ -3,6 +3,7 @@
 Its pool is refreshed, its weights are averaged, its state moves, its noise has keys, and validation selects.
 """
 
+import dataclasses
 import resource
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from metarep_jax.types import Feed, Partnered, Pool, Trainable
 
 SIZE = 8
 OPTIMISER = OptimiserConfig(name="adamw", learning_rate=0.01, weight_decay=0.01, schedule="cosine", clip_norm=1.0)
+OPTIMISER_CONSTANT = dataclasses.replace(OPTIMISER, schedule="constant")
 CONFIG = FitConfig(
     steps=400,
     batch_size=SIZE,

@@ -174,7 +174,7 @@ class Checkpoints:
 
     def _check_same(self, before: dict[str, Any], step: int) -> None:
         check_same_inputs(before.get("inputs"), self.settings.get("inputs"), self._name(step))
-        check_same_config(before, self.settings, self._name(step))
+        check_same_config(before, self.settings, self._name(step), other_steps=True)
 
     def _name(self, step: int) -> str:
         return f"the checkpoint {self.folder / str(step)}"

@@ -41,6 +41,7 @@ def open_run(
     config: dict[str, Any],
     *,
     inputs: Inputs | None = None,
+    other_steps: bool = False,
     hold: bool = True,
     name: str = "config",
 ) -> Iterator[RunFolder]:
@@ -55,6 +56,8 @@ def open_run(
       inputs: what the run is computed from, such as ``{"data": {"name": ..., "digest": ...}}``; also "start" and
         "teacher". A setting of such a name, which says where the input lies, is then not compared.
       name: of the file; two that hold one folder, such as a run and its stage, have two.
+      other_steps: whether another number of steps goes on with the run, and is none of another config; see
+        ``RunFolder.changed_steps`` for what the caller must then do.
       hold: False for all but the main one of several processes: they neither lock nor write.
 
     Raises:
@@ -75,7 +78,7 @@ def open_run(
         recorded = _read(file)
         check_same_inputs(recorded.get("inputs"), inputs, what)
         by_digest = recorded.get("inputs", {}).keys() & (inputs or {}).keys()
-        check_same_config(_without(recorded, by_digest), _without(config, by_digest), what)
+        check_same_config(_without(recorded, by_digest), _without(config, by_digest), what, other_steps=other_steps)
         steps = changed_steps(recorded, config)
         yield RunFolder(path, resumed=True, changed_steps=steps)
         if steps:

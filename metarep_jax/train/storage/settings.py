@@ -13,13 +13,17 @@ FIT = frozenset({"steps", "on_more_steps", "log_every", "checkpoint_every", "ste
 LATER = {"lars_norm": "sum", "on_more_steps": "stretch"}  # settings that came later, with what held before they came
 
 
-def check_same_config(before: dict, now: dict, what: str) -> None:
+def check_same_config(before: dict, now: dict, what: str, *, other_steps: bool = False) -> None:
     """Raises ValueError that names the settings in which two configs (nested dicts) differ.
 
-    Settings that cannot change a result are not compared, nor is the number of steps: see ``changed_steps``.
+    Settings that cannot change a result are not compared; nor, with ``other_steps``, are numbers of steps.
     """
     uses = now.get("course", {})
-    if differences := config_differences(deciding_settings(before, uses), deciding_settings(now, uses)):
+    differences = config_differences(deciding_settings(before, uses), deciding_settings(now, uses))
+    if not other_steps:
+        lengths = changed_steps(before, now).items()
+        differences += [f"{name}: {old!r} before, {new!r} now" for name, (old, new) in lengths]
+    if differences:
         raise ValueError(
             f"{what} belongs to another config ({'; '.join(differences)}); use those settings or another folder"
         )
