@@ -55,7 +55,7 @@ def test_whitening_is_part_of_the_model(tmp_path):
     model = learner_model()
     rows = jax.random.normal(jax.random.key(2), (50, 8))
     whitened = Model(model.spec, model.params, model.state, fit_whitening(rows))
-    np.testing.assert_allclose(whitened.embed(IMAGES), whitened.whitening(model.embed(IMAGES)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whitened.embed(IMAGES), fit_whitening(rows)(model.embed(IMAGES)), rtol=1e-4, atol=1e-5)
     save_model(tmp_path, whitened)
     np.testing.assert_array_equal(metarep_jax.load(tmp_path).embed(IMAGES), whitened.embed(IMAGES))
 
