@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import metarep_jax
-from metarep_jax.encoders import ENCODERS, EncoderConfig, make_encoder
+from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model, ModelSpec, is_whole, spec_of_json, spec_to_json
 from metarep_jax.train.storage.arrays import save_tree
