@@ -1,9 +1,9 @@
 """Models out of checkpoints: of a training that goes on, was ended, or has gone past what is wanted."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-import cattrs
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +12,7 @@ from metarep_jax.distill import classifier
 from metarep_jax.encoders import input_dtype, make_encoder
 from metarep_jax.files import atomic_write
 from metarep_jax.metalearn import adapts_encoder, make_learner
-from metarep_jax.model import Model, ModelSpec
+from metarep_jax.model import Model, ModelSpec, spec_of_json, spec_to_json
 from metarep_jax.stages.features import features_model
 from metarep_jax.train import Weights, on_main_process, read_weights
 from metarep_jax.types import EpisodeSpec, episode_of
@@ -30,21 +30,22 @@ def write_card(folder: Path, spec: ModelSpec, whiten: float | None = None) -> No
     """
     if on_main_process():
         folder.mkdir(parents=True, exist_ok=True)
-        card = {"spec": cattrs.unstructure(spec), "whiten": whiten}
+        card = {"spec": spec_to_json(spec), "whiten": whiten}
         atomic_write(folder / FILE, json.dumps(card, indent=2) + "\n")
 
 
-def model_at(folder: Path, step: int | None, splits: Splits) -> tuple[Model, int]:
+def model_at(folder: Path, step: int | None, splits: Splits, *, allow: Sequence[str] = ()) -> tuple[Model, int]:
     """The model that a stage's checkpoint would be as the last, and its step.
 
     Args:
       folder: of the stage.
       step: of the checkpoint; None: the latest.
       splits: on their training rows, norms and whitening of frozen features are fitted.
+      allow: modules whose code may run; see ``metarep_jax.load``.
 
     Raises:
       FileNotFoundError: when there is no such checkpoint; says which there are.
-      ValueError: when it is damaged.
+      ValueError: when it is damaged, or names code that is not allowed.
     """
     weights = read_weights(folder, step)
     file = folder / FILE
@@ -54,7 +55,7 @@ def model_at(folder: Path, step: int | None, splits: Splits) -> tuple[Model, int
             "goes on"
         )
     card = json.loads(file.read_text(encoding="utf-8"))
-    spec = cattrs.structure(card["spec"], ModelSpec)
+    spec = spec_of_json(card["spec"], file, allow)
     model = model_of_weights(spec, weights)
     if card["whiten"] is not None:
         model = features_model(spec, model.encoder_params, splits, card["whiten"])

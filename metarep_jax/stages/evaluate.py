@@ -217,7 +217,7 @@ def frozen_features(model: Model, learner: LearnerConfig) -> Model:
     variables = model.encoder_params
     spec = dataclasses.replace(model.spec, learner=learner, kind="learner")
     params, state = {"encoder": variables["params"]}, {"encoder": variables["batch_stats"]}
-    bare = dataclasses.replace(model, spec=spec, params=params, state=state, _compiled={})
+    bare = dataclasses.replace(model, spec=spec, params=params, state=state)
     blank = episode_of(EpisodeSpec(way=spec.way), jnp.zeros((1, *spec.shape), input_dtype(spec.encoder)))
     start = {"params": params["encoder"], "batch_stats": bare.learner_state["encoder"]}
     own_params, own_state = bare.learner(spec.way).init(jax.random.key(0), blank, start)

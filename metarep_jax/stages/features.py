@@ -32,7 +32,7 @@ def features_model(spec: ModelSpec, variables: Any, splits: Splits, whiten: floa
 
 def whitened(model: Model, splits: Splits, power: float) -> Model:
     """The model with its features whitened by that power, in place of how they were, fitted on the training rows."""
-    bare = dataclasses.replace(model, whitening=None, _compiled={})
+    bare = dataclasses.replace(model, whitening=None)
     whitening = fit_whitening(compute_features(bare.embed, fitting_rows(splits)), power=power)
     return dataclasses.replace(bare, whitening=whitening)
 
