@@ -86,7 +86,7 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
         sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
         console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
         inputs = {"data": data_identity(splits)}
-        with open_run(folder, training_settings(config), inputs=inputs, hold=on_main_process()):
+        with open_run(folder, training_settings(config), inputs=inputs, other_steps=True, hold=on_main_process()):
             if splits.tokenizer is not None and on_main_process():
                 keep_tokenizer(folder, splits.tokenizer)
             compute = Compute(folder, config.seed, config.devices, config.precision)

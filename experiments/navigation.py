@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.cli import Report, command_line, errors_as_messages, settings_of, write_report
-from experiments.cli import console, parse
+from experiments.cli import Report, command_line, console, errors_as_messages, parse, settings_of, write_report
 from metarep_jax.data.environments import Trajectories, environment_feed, task_of
 from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation
 from metarep_jax.encoders.mlp import MLP

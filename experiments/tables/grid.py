@@ -8,8 +8,7 @@ from typing import Literal
 import cattrs
 import jax
 
-from experiments.cli import console
-from experiments.cli import command_line
+from experiments.cli import command_line, console
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name
 from experiments.tables.jobs import Job, run_jobs

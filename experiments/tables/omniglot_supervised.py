@@ -14,8 +14,7 @@ adds them to experiments/results/cells, and draws the table and the README anew.
 
 import dataclasses
 
-from experiments.cli import console, parse
-from experiments.cli import command_line, errors_as_messages
+from experiments.cli import command_line, console, errors_as_messages, parse
 from experiments.readme import main as draw_readme
 from experiments.tables.command import TableConfig, check_names, merge, plan_table, show
 from experiments.tables.grid import Place, finished, run_grid

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import console
-from experiments.cli import command_line, errors_as_messages
+from experiments.cli import command_line, console, errors_as_messages
 from experiments.readme import main as draw_readme
 from experiments.tables import wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name

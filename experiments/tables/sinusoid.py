@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.cli import console, parse
-from experiments.cli import command_line, errors_as_messages
+from experiments.cli import command_line, console, errors_as_messages, parse
 from experiments.tables import published, wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name, merged
 from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed

@@ -37,9 +37,7 @@ def loss_of(weights: Mapping[str, float], **settings: Mapping[str, Any]) -> Loss
 
     ``loss_of({"cross_entropy": 1.0, "soft_targets": 0.5}, soft_targets={"temperature": 2.0})``.
     """
-    return LossConfig(
-        tuple((TermConfig(name, **settings.get(name, {})), weight) for name, weight in weights.items())
-    )
+    return LossConfig(tuple((TermConfig(name, **settings.get(name, {})), weight) for name, weight in weights.items()))
 
 
 def make_loss(config: LossConfig, axis_name: str | None = None) -> Term:

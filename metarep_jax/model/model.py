@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from metarep_jax.data.tokenizer import FILE as TOKENIZER_FILE
 from metarep_jax.data.tokenizer import Tokenizer, load_tokenizer
-from metarep_jax.distill.classifier import classifier, classifier_encoder
+from metarep_jax.distill.students import classifier, classifier_encoder
 from metarep_jax.encoders import encoder_layers, encoder_variables, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
 from metarep_jax.files import atomic_write

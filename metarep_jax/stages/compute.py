@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from metarep_jax.data import Splits
-from metarep_jax.model import Model, load, save_model
+from metarep_jax.model import Model, is_whole, load, modules_named, save_model
 from metarep_jax.train import (
     FitConfig,
     compute_dtype,
@@ -103,11 +103,13 @@ def finished_or_trained(
     models = {"start": start, "teacher": teacher}
     inputs = {"data": data_identity(splits)}
     inputs |= {name: model_identity(model) for name, model in models.items() if model is not None}
-    with open_run(compute.folder, dict(identity), inputs=inputs, hold=on_main_process(), name="stage") as run:
-        if not run.changed_steps and broadcast_from_main((compute.folder / "model" / "spec.json").is_file()):
+    with open_run(
+        compute.folder, dict(identity), inputs=inputs, hold=on_main_process(), other_steps=True, name="stage"
+    ) as run:
+        if not run.changed_steps and broadcast_from_main(is_whole(compute.folder)):
             log.info("%s: the model is in %s already", what, compute.folder)
 
-            return load(compute.folder)
+            return load(compute.folder, allow=modules_named(dict(identity)))
         model = train()
         if on_main_process():
             save_model(compute.folder, model)

@@ -170,9 +170,7 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
         loss = make_loss(settings.feature_loss, axis_name=AXIS)
         teach = _feature_teacher(teacher, settings.views, splits)
         fitted = fit(
-            distil_features(
-                encoder, loss, teacher=teach, augment=augment, size=pool.label.shape[0], axis_name=AXIS
-            ),
+            distil_features(encoder, loss, teacher=teach, augment=augment, size=pool.label.shape[0], axis_name=AXIS),
             batch_feed(pool, train.batch_size),
             optimiser=settings.optimiser,
             config=train,

@@ -111,8 +111,13 @@ def train_on_classes(
         augment = make_augment(settings.augment)
         fitted = fit(
             train_classifier(
-                student, loss, teacher=teacher, augment=augment, encoder_params=variables,
-                size=seen.label.shape[0], axis_name=AXIS,
+                student,
+                loss,
+                teacher=teacher,
+                augment=augment,
+                encoder_params=variables,
+                size=seen.label.shape[0],
+                axis_name=AXIS,
             ),
             batch_feed(seen, train.batch_size),
             optimiser=settings.optimiser,
