@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from metarep_jax.train.parallel import own_devices, replicate, shard
 from metarep_jax.train.processes import broadcast_arrays
+from metarep_jax.train.signals import shield_children
 from metarep_jax.types import Feed, Reader
 
 STACK_BYTES = 1 << 27  # of host batches in one dispatch, which lie on the devices twice: in use, and prepared
@@ -83,9 +84,10 @@ class ReaderSource:
 
     def __init__(self, reader: Reader, devices: Sequence[Any], *, most: int, accumulate: int):
         self._reader, self._devices, self._accumulate = reader, devices, accumulate
-        self._position = reader.get_state()
-        self._first = jax.tree.map(np.asarray, next(reader))
-        reader.set_state(self._position)
+        with shield_children():
+            self._position = reader.get_state()
+            self._first = jax.tree.map(np.asarray, next(reader))
+            reader.set_state(self._position)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(self._first))
         self.most = max(min(most, STACK_BYTES // size), 1)
         self._queue: queue.Queue = queue.Queue(maxsize=self.most)
@@ -139,7 +141,8 @@ class ReaderSource:
         """Goes back to what ``saved`` gave; before the first ``take``."""
         del arrays
         self._position = position
-        self._reader.set_state(position)
+        with shield_children():
+            self._reader.set_state(position)
 
     def close(self) -> None:
         """Ends the thread, and the reader's worker processes where it has some."""
@@ -150,9 +153,10 @@ class ReaderSource:
 
     def _read_ahead(self) -> None:
         try:
-            while not self._closing.is_set():
-                batch = jax.tree.map(np.asarray, next(self._reader))
-                self._offer(batch, self._reader.get_state())
+            with shield_children():
+                while not self._closing.is_set():
+                    batch = jax.tree.map(np.asarray, next(self._reader))
+                    self._offer(batch, self._reader.get_state())
         except StopIteration:
             self._offer(ValueError("the reader came to an end; training needs one that repeats"), b"")
         except BaseException as error:  # raised where the batch is taken

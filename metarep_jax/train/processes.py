@@ -31,7 +31,7 @@ def on_main_process() -> bool:
 
 
 def broadcast_arrays(tree: PyTree) -> PyTree:
-    """The first process's arrays, on all of them. The trees have the same structure and shapes everywhere."""
+    """The main process's arrays, on all processes. The trees have the same structure and shapes everywhere."""
     if jax.process_count() == 1:
         return tree
     from jax.experimental import multihost_utils
@@ -40,7 +40,7 @@ def broadcast_arrays(tree: PyTree) -> PyTree:
 
 
 def broadcast_from_main(value: Any) -> Any:
-    """The first process's ``value`` (of JSON's types) on all of them."""
+    """The main process's ``value`` (of JSON's types), on all processes."""
     if jax.process_count() == 1:
         return value
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -21,6 +22,23 @@ class Terminated(SystemExit):
 
     def __str__(self) -> str:
         return self.message
+
+
+@contextlib.contextmanager
+def shield_children() -> Iterator[None]:
+    """Processes that this thread starts in the block are not interrupted by Ctrl-C, which a terminal sends to them too.
+
+    They end when the run, which saves first, ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it later, with the first child, would undo the mask on Python 3.11
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _listening: list[Callable[[], int]] = []  # the outermost listener's function, while it listens

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from metarep_jax.train import Terminated
-from metarep_jax.train.signals import catch_termination
+from metarep_jax.train.signals import catch_termination, shield_children
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -38,6 +40,18 @@ def test_a_second_ctrl_c_acts_at_once():
 
     with pytest.raises(KeyboardInterrupt):
         twice()
+
+
+def test_processes_that_are_started_under_a_shield_are_not_interrupted():
+    """As those of a reader, to which a terminal sends Ctrl-C too."""
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('alive')"
+
+    def run():
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    with shield_children():
+        assert run().stdout == "alive\n"
+    assert "KeyboardInterrupt" in run().stderr
 
 
 def test_the_exit_status_says_which_signal_came():

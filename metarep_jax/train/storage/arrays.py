@@ -68,23 +68,23 @@ def read_packed(folder: Path, part: str) -> tuple[list[np.ndarray], dict[str, An
     try:
         with _checkpointer(ocp) as checkpointer:
             items = restore.Composite(arrays=restore.StandardRestore(), meta=restore.JsonRestore())
-            found = checkpointer.restore(folder, args=items)
-        meta = found["meta"]
+            restored = checkpointer.restore(folder, args=items)
+        meta = restored["meta"]
         check_digest(f"its {part}", digest_of(meta[part]), meta[f"{part}_digest"])
-        return unpack(found["arrays"], meta), meta
+        return unpack(restored["arrays"], meta), meta
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"the saved arrays at {folder} are damaged: {error}") from error
 
 
 def main_process_only(ocp: Any) -> Any:
-    """Several processes hold equal copies: the first one writes, and nobody waits for it."""
+    """Several processes hold equal copies: the main one writes, and nobody waits for it."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
 
 
 def _checkpointer(ocp: Any) -> Any:
-    who = main_process_only(ocp)  # told to each part, since each waits for the processes that it knows of
+    who = main_process_only(ocp)  # of each part, since each waits for the processes that it knows of
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=who),
         arrays=ocp.StandardCheckpointHandler(multiprocessing_options=who),

@@ -30,7 +30,7 @@ WORST = -1e300  # JSON has no infinity
 
 
 class Restored(NamedTuple):
-    """A verified checkpoint: ``tree`` of numpy arrays, and what was given as ``extra`` and ``extra_arrays``."""
+    """A verified checkpoint: ``tree`` of numpy arrays, and ``extra`` and ``extra_arrays`` as they were saved."""
 
     step: int
     tree: PyTree

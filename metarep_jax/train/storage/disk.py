@@ -27,9 +27,9 @@ def explain_full_disk(folder: Path, what: str) -> Iterator[None]:
 
 
 def check_space(folder: Path, leaves: dict[str, np.ndarray]) -> None:
-    """Raises OSError where the disk has no room for the arrays."""
+    """Raises OSError where the disk has too little space for the arrays."""
     needed = sum(leaf.nbytes for leaf in leaves.values()) + SPARE_BYTES
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free")

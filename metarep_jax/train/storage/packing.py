@@ -49,7 +49,7 @@ def digest_of(described: Any, *leaves: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def check_digest(what: str, found: str, wanted: str) -> None:
+def check_digest(what: str, actual: str, expected: str) -> None:
     """Raises ValueError when two digests differ."""
-    if found != wanted:
-        raise ValueError(f"the digest of {what} is {found[:12]}…, wanted {wanted[:12]}…")
+    if actual != expected:
+        raise ValueError(f"the digest of {what} is {actual[:12]}…, expected {expected[:12]}…")

@@ -36,8 +36,8 @@ class Weights(NamedTuple):
         def leaf(path: Any, wanted: Any) -> jax.Array:
             name = f"{part}{jax.tree_util.keystr(path)}"
             if name not in self.leaves or self.leaves[name].shape != wanted.shape:
-                there = self.leaves[name].shape if name in self.leaves else "missing"
-                raise ValueError(f"the checkpoint of step {self.step} does not fit: {name} is {there}")
+                actual = self.leaves[name].shape if name in self.leaves else "missing"
+                raise ValueError(f"the checkpoint of step {self.step} does not fit: {name} is {actual}")
             return jnp.asarray(self.leaves[name])
 
         return jax.tree.map_with_path(leaf, like)
@@ -47,7 +47,7 @@ def read_weights(folder: Path | str, step: int | None = None) -> Weights:
     """The weights of one checkpoint of a training; nothing on disk is changed, and the training may be under way.
 
     Args:
-      folder: the one that was given to ``fit``.
+      folder: the ``folder`` of ``fit``.
       step: of the checkpoint; None: the latest.
 
     Raises:
@@ -55,12 +55,12 @@ def read_weights(folder: Path | str, step: int | None = None) -> Weights:
       ValueError: when it is damaged, or holds several seeds.
     """
     place = Path(folder).absolute() / "checkpoints"
-    there = sorted(int(found.name) for found in place.glob("*") if found.name.isdigit())
-    if not there or step not in (None, *there):
+    steps = sorted(int(path.name) for path in place.glob("*") if path.name.isdigit())
+    if not steps or step not in (None, *steps):
         wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        hint = f"; there are: {', '.join(map(str, there))}" if there else ""
+        hint = f"; there are: {', '.join(map(str, steps))}" if steps else ""
         raise FileNotFoundError(f"{folder} holds {wanted}{hint}")
-    step = there[-1] if step is None else step
+    step = steps[-1] if step is None else step
     arrays, meta = read_packed(place / str(step), "given")
     if (seeds := meta["given"]["settings"]["fit"]["seeds"]) != 1:
         raise ValueError(f"the checkpoint {place / str(step)} holds {seeds} seeds; weights are read of one")
