@@ -14,6 +14,7 @@ from metarep_jax.data.tokenizer import Tokenizer
 from metarep_jax.evaluate.held_out import held_out, unigram
 from metarep_jax.evaluate.hidden_words import HiddenWord, guess_hidden_words
 from metarep_jax.evaluate.intervals import Interval, interval
+from metarep_jax.pretrain import is_judged_alone
 from metarep_jax.types import Judge, Objective, Pool
 
 Rows = dict[str, dict[str, Interval]]  # columns by row
@@ -66,7 +67,8 @@ def judge_objective(
       test: rows that were not.
       seed: all randomness follows from it.
       tokenizer: of text, else None.
-      batch: rows at once of the loss; that of the training where the objective asks for it (a queue, prototypes).
+      batch: rows at once of the loss. Give the training's for objectives of views: a queue, or prototypes, fit that; of
+        fewer rows then a part that divides it is taken.
     """
     key, vocabulary = jax.random.key(seed), 0 if tokenizer is None else tokenizer.size
     rows = judge_rows(objective, params, state, train=train, test=test, key=key, vocabulary=vocabulary, batch=batch)
@@ -99,11 +101,14 @@ def judge_rows(
       vocabulary: number of tokens of text; with it, an objective that guesses tokens is compared with their frequency.
     """
     judge = objective.judge or Judge()
+    if not is_judged_alone(objective):
+        batch = dividing_batch(batch, min(train.label.shape[0], test.label.shape[0]))
     size = min(batch, train.label.shape[0])
     start: Any = jax.jit(objective.init)(
         jax.random.fold_in(key, ROOT["untrained"]), {"inputs": train.inputs[:size], "label": train.label[:size]}
     )
-    models, rows = {"untrained": start, "pretrained": (params, state)}, {}
+    models: dict[str, tuple[Any, Any]] = {"untrained": start, "pretrained": (params, state)}
+    rows: Rows = {}
     for name, model in models.items():
         rows[name] = held_out(objective, *model, test, key=jax.random.fold_in(key, ROOT["held_out"]), batch=batch)
     if judge.guess is not None and vocabulary:
@@ -113,6 +118,11 @@ def judge_rows(
         for name, (own, moved) in models.items():
             rows[name] |= mean_bounds(bounds, own, moved, test.inputs, key)
     return rows
+
+
+def dividing_batch(batch: int, rows: int) -> int:
+    """The largest batch of at most ``rows`` that divides ``batch``: whatever fits that batch fits it too."""
+    return next(size for size in range(min(batch, rows), 0, -1) if batch % size == 0)
 
 
 def mean_bounds(bounds: Any, params: Any, state: Any, inputs: Float[Array, "n ..."], key: Any) -> dict[str, Interval]:

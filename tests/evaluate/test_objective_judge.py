@@ -66,3 +66,15 @@ def test_an_objective_that_guesses_tokens_is_compared_with_their_frequencies():
     tokens = pool_of_arrays(np.full((4, 6), 7, np.int32), np.zeros(4, np.int32))
     rows = judge_rows(factor(Judge(guess=lambda *_: ())), 1.0, {}, train=tokens, test=tokens, key=KEY, vocabulary=9)
     assert rows["unigram"]["masked_accuracy"].mean == 100
+
+
+def test_objectives_of_views_are_judged_in_batches_that_divide_those_they_were_trained_in():
+    sizes = []
+
+    def loss(params, state, batch, keys, step):
+        sizes.append(len(batch["inputs"]))
+        return batch["inputs"].mean(), (state, {})
+
+    views = factor()._replace(loss=loss, needs=("views",))
+    judge_rows(views, 1.0, {}, train=POOL, test=POOL, key=KEY, batch=48)
+    assert set(sizes) == {16}  # of 20 rows
