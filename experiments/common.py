@@ -167,7 +167,7 @@ def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
         known = encoder.get("vocabulary")
         return encoder if known is None else dataclasses.replace(encoder, vocabulary=min(known, splits.tokenizer.size))
     if encoder.get("rate") is not None:
-        return dataclasses.replace(encoder, rate=splits.config.audio.rate)
+        return dataclasses.replace(encoder, rate=splits.config.get("rate"))
     return encoder
 
 
@@ -215,17 +215,17 @@ def loaded(run: Run, folder: Path) -> Model:
 
 def check_model(run: Run, folder: Path, model: Model) -> None:
     """Raises ValueError for a model, of ``folder``, that does not take the run's data: see ``loaded``."""
-    rate = run.splits.config.audio.rate
+    rate = run.splits.config.get("rate")
     known = model.spec.encoder.get("rate", rate)
     if known != rate:
         raise ValueError(
             f"the model in {folder} takes recordings at {known} Hz, the data are read at {rate} Hz; "
-            f"give --data.audio.rate {known}"
+            f"give --data.rate {known}"
         )
     if model.spec.tokenizer != run.tokenizer:
         raise ValueError(
             f"the model in {folder} takes {_ids(model.spec.tokenizer)}, the data are {_ids(run.tokenizer)}; give "
-            f"--data.text.tokenizer-from {folder}, if they are text"
+            f"--data.tokenizer-from {folder}, if they are text"
         )
 
 
@@ -239,9 +239,8 @@ def settings_of(config: Any) -> dict[str, Any]:
     for where in ("run_folder", "coordinator", "processes", "process_index"):
         settings.pop(where, None)
     data = settings.get("data", {})
-    for place in ("data_dir", "cache_dir"):
+    for place in ("data_dir", "cache_dir", "tokenizer_from"):
         data.pop(place, None)
-    data.get("text", {}).pop("tokenizer_from", None)
     return settings
 
 

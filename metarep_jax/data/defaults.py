@@ -15,7 +15,7 @@ def default_augment(splits: Splits) -> str:
     shape = splits.train.inputs.shape[1:]
     if len(shape) != 3:
         return "none"
-    if splits.config.name in LETTERS or (shape[-1] == 1 and max(shape[:2]) <= SMALL):
+    if splits.name in LETTERS or (shape[-1] == 1 and max(shape[:2]) <= SMALL):
         return "glyph"
     return "simclr" if shape[-1] == 3 else "crop-flip"
 
