@@ -150,15 +150,15 @@ def check_model(model: Model, folder: Path, splits: Splits) -> None:
     """Raises ValueError for a model, of ``folder``, that does not take the data: see ``load_model``."""
     own = "" if splits.tokenizer is None else splits.tokenizer.digest
     rate = model.spec.encoder.get("rate")
-    if rate is not None and splits.train.inputs.ndim == 2 and not own and rate != splits.config.audio.rate:
+    if rate is not None and splits.train.inputs.ndim == 2 and not own and rate != splits.config.get("rate"):
         raise ValueError(
-            f"the model in {folder} takes recordings at {rate} Hz, the data are read at {splits.config.audio.rate} Hz; "
-            f"give --data.audio.rate {rate}"
+            f"the model in {folder} takes recordings at {rate} Hz, the data are read at {splits.config.get('rate')} Hz; "
+            f"give --data.rate {rate}"
         )
     if model.spec.tokenizer != own:
         raise ValueError(
             f"the model in {folder} takes {_token_ids(model.spec.tokenizer)}, the data are {_token_ids(own)}; give "
-            f"--data.text.tokenizer-from {folder}, if they are text"
+            f"--data.tokenizer-from {folder}, if they are text"
         )
 
 
@@ -172,9 +172,8 @@ def settings_of(config: Any) -> dict[str, Any]:
     for where in ("run_folder", "coordinator", "processes", "process_index"):
         settings.pop(where, None)
     data = settings.get("data", {})
-    for place in ("data_dir", "cache_dir"):
+    for place in ("data_dir", "cache_dir", "tokenizer_from"):
         data.pop(place, None)
-    data.get("text", {}).pop("tokenizer_from", None)
     return settings
 
 

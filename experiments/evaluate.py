@@ -1,7 +1,7 @@
 """Judge a finished run on test episodes: every learner that applies, under every batch-norm mode.
 
     python -m experiments.evaluate --model runs/pretrain-glyphs
-    python -m experiments.evaluate --model runs/pipeline-omniglot/student --data.name omniglot --data.data-dir DIR
+    python -m experiments.evaluate --model runs/pipeline-omniglot/student --data omniglot --data.data-dir DIR
     python -m experiments.evaluate --model runs/pretrain-glyphs --learner finetune_head finetune_all scratch
     python -m experiments.evaluate --model runs/seed0 runs/seed1 runs/seed2
     python -m experiments.evaluate --model runs/pretrain-glyphs --checkpoint 1500    # or 0, the latest of a training

@@ -1,7 +1,7 @@
 """A masked language model of running text: trained on Brown and WikiText-2, judged on WikiText-2's test part.
 
     python -m experiments.masked_lm --data.data-dir DIR          # by estimate 15 minutes on 2 CPU cores
-    python -m experiments.masked_lm --data.name wikitext2 --pretrain.train.steps 100000 --encoder.width 256    # a GPU
+    python -m experiments.masked_lm --data wikitext2 --pretrain.train.steps 100000 --encoder.width 256    # a GPU
     python -m experiments.publish runs/masked_lm-brown+wikitext2 masked_lm --figures masked_words
 
 ``experiments.pretrain`` with other defaults: it trains on all of Brown and on WikiText-2's validation part (on its
@@ -13,7 +13,6 @@ loss in nats.
 from experiments.cli import parse, run_experiment
 from experiments.pretrain import PretrainConfig, work
 from metarep_jax.data import DataConfig
-from metarep_jax.data.tokens import TextConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.stages import PretrainSettings
@@ -21,7 +20,7 @@ from metarep_jax.train import FitConfig, OptimiserConfig
 
 VOCABULARY = 4096
 CONFIG = PretrainConfig(
-    data=DataConfig(name="brown+wikitext2", text=TextConfig(length=32, vocabulary=VOCABULARY)),
+    data=DataConfig(name="brown+wikitext2", length=32, vocabulary=VOCABULARY),
     encoder=EncoderConfig(name="transformer", width=128, depth=3, vocabulary=VOCABULARY),
     pretrain=PretrainSettings(
         objective=ObjectiveConfig(name="masked_lm"),

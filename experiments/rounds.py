@@ -1,6 +1,6 @@
 """Label-free few-shot features in rounds: cluster the features, meta-learn on the clusters, and begin again.
 
-    python -m experiments.rounds --data.name omniglot --data.data-dir DIR
+    python -m experiments.rounds --data omniglot --data.data-dir DIR
     python -m experiments.rounds --start runs/pretrain-omniglot --rounds.rounds 2
 
 No label is used before the test. Stage 1 and each round write a folder of their own, so that the same command goes on

@@ -1,6 +1,6 @@
 """Fixed classes: supervised training, the plain baseline; a head on frozen features; fine-tuning.
 
-    python -m experiments.transfer --data.name folder --data.data-dir DIR        # DIR/{train,test}/CLASS, from scratch
+    python -m experiments.transfer --data folder --data.data-dir DIR        # DIR/{train,test}/CLASS, from scratch
     python -m experiments.transfer --start runs/pretrain-glyphs --mode linear-head
     python -m experiments.transfer --start runs/pretrain-glyphs --mode fine-tune
 

@@ -40,7 +40,9 @@ def fold_of(number: int, text: TextConfig, data: DataConfig, folder: Path) -> Fo
     text = dataclasses.replace(text, tokenizer_from=folder)
     splits = {}
     for name in DATA:
-        found = read_data(dataclasses.replace(data, name=name, protocol=f"{name}-fold{number}", text=text))
+        found = read_data(
+            dataclasses.replace(data, name=name, protocol=f"{name}-fold{number}", **dataclasses.asdict(text))
+        )
         splits[name] = found._replace(val=thinned(found.val, VALIDATION_SENTENCES))
     first, second = splits.values()
     train = joined_pools(first.train, second.train)

@@ -113,7 +113,7 @@ def recipe(budget: str) -> Recipe:
 class SpokenDigitsConfig(RowsConfig):
     """Flags of experiments.tables.spoken_digits."""
 
-    data: DataConfig = DataConfig(name="fsdd", audio=AudioConfig(seconds=0.75))
+    data: DataConfig = DataConfig("fsdd", seconds=0.75)
     """The Free Spoken Digit Dataset: where it lies, and how recordings become rows."""
 
     def __post_init__(self):
@@ -130,7 +130,7 @@ def recordings(data: DataConfig) -> Digits:
     """The data set, from $METAREP_DATA where the config names no folder."""
     data = resolved(with_data_dir(data))
     assert data.cache_dir is not None
-    return load_fsdd(data.data_dir, data.audio, data.cache_dir)
+    return load_fsdd(data.data_dir, AudioConfig(data.get("rate"), data.get("seconds")), data.cache_dir)
 
 
 def splits_of(digits: Digits, data: DataConfig) -> Splits:
@@ -195,7 +195,7 @@ def features_of(row: str, config: SpokenDigitsConfig, digits: Digits, folder: Pa
     method, made = METHODS[row], recipe(config.budget)
     waves = jnp.asarray(digits.rows)
     if method.encoder == "log_mel":
-        encoder = make_encoder(EncoderConfig(name="log_mel", rate=config.data.audio.rate))
+        encoder = make_encoder(EncoderConfig(name="log_mel", rate=config.data.get("rate")))
         return compute_features(jax.jit(partial(encoder.apply, {})), waves)
     settings = settings_of(method, made)
     batch = settings.train.batch_size
@@ -239,7 +239,7 @@ def rows_of(config: SpokenDigitsConfig) -> list[Row]:
 
 def told(method: Method, made: Recipe, config: SpokenDigitsConfig) -> Mapping[str, Any]:
     """All that a row's numbers depend on, as JSON's plain values."""
-    audio = {"rate": config.data.audio.rate, "seconds": config.data.audio.seconds}
+    audio = {"rate": config.data.get("rate"), "seconds": config.data.get("seconds")}
     parts: dict[str, Any] = {} if method.encoder == "log_mel" else {"encoder": made.encoder}
     parts |= {"pretrain": settings_of(method, made)} if method.negatives else {}
     steps = made.pretrain.train.steps if method.negatives else 0

@@ -9,8 +9,10 @@ from jaxtyping import Shaped
 from metarep_jax.data.array_checks import checked_inputs, checked_labels, kind_of
 from metarep_jax.data.divisions import PARTS, UNLABELLED, Labelled
 from metarep_jax.data.protocols import Protocol, divide, find_protocol
-from metarep_jax.data.splits import ARRAYS, DataConfig, Splits, assemble
+from metarep_jax.data.splits import DataConfig, Splits, assemble
 from metarep_jax.data.tokenizer import Tokenizer
+
+ARRAYS = "arrays"  # the data set's name where a user gave arrays
 
 
 class Given(NamedTuple):
@@ -73,7 +75,7 @@ def splits_from_arrays(
     chosen = protocol if isinstance(protocol, Protocol) else find_protocol(protocol or kind, ARRAYS)
     way = find_protocol(kind, ARRAYS) if isinstance(protocol, Protocol) and len(parts) > 1 else chosen
     division = divide(way, examples._replace(seed=seed, held_out=held_out))
-    config = DataConfig(name=name, held_out=held_out, split_seed=seed)
+    config = DataConfig(ARRAYS, called=name, held_out=held_out, split_seed=seed)
     inputs = np.concatenate([part.inputs for part in parts.values()])
     return assemble(inputs, division, chosen, config, tokenizer)
 

@@ -33,14 +33,12 @@ class AudioConfig:
     """Samples a second; recordings at another rate are resampled, which is said."""
     seconds: float = 1.0
     """Length of a row: of longer recordings the middle is kept, shorter ones are filled up."""
-    label: Literal["digit", "speaker"] = "digit"
-    """fsdd: what the classes are."""
 
     def __post_init__(self):
         if self.rate < 1:
-            raise ValueError(f"--data.audio.rate must be at least 1, got {self.rate}")
+            raise ValueError(f"--data.rate must be at least 1, got {self.rate}")
         if self.samples < 1:
-            raise ValueError(f"--data.audio.seconds must give at least one sample, got {self.seconds}")
+            raise ValueError(f"--data.seconds must give at least one sample, got {self.seconds}")
 
     @property
     def samples(self) -> int:
@@ -65,17 +63,10 @@ class Digits(NamedTuple):
     speakers: tuple[str, ...]
 
 
-def is_audio(name: str) -> bool:
-    """Whether ``data.name`` names recordings."""
-    return name in ("audio", "fsdd", "synthetic-speech") or name.startswith(TFDS)
-
-
 def load_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Source:
     """The recordings of that name, as rows of 16-bit samples [n, samples]."""
     if name == "audio":
         return load_audio_folder(data_dir, config, cache_dir)
-    if name == "fsdd":
-        return fsdd_source(load_fsdd(data_dir, config, cache_dir), config.label)
     if name.startswith(TFDS):
         from metarep_jax.data.tfds_audio import load_tfds_audio
 

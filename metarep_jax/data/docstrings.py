@@ -57,7 +57,7 @@ def read_docstrings(folder: Path) -> dict[str, list[str]]:
     if not found:
         raise FileNotFoundError(
             f"docstrings need the source of Python's standard library, and {folder} holds none; use a Python that has "
-            "it, or another text (--data.name text --data.data-dir DIR)"
+            "it, or another text (--data text --data.data-dir DIR)"
         )
     owners: dict[str, int] = {}
     for lines in found.values():

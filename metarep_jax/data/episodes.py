@@ -12,6 +12,8 @@ from metarep_jax.types import Episode, EpisodeSpec, Examples, Pool
 
 TURNS = 4
 MIXED = 1  # under an episode's key: its way and shot
+TRAINING_FLAGS = ("--meta.episode.way", "--meta.episode.shot", "--meta.episode.query")
+TEST_FLAGS = ("--evaluate.ways", "--evaluate.shots", "--evaluate.query")
 SCORED = 2048  # up to so many candidates, scoring all of them is faster than drawing one after another
 
 
@@ -133,30 +135,55 @@ def quarter_turns(images: Shaped[Array, "n *shape"], turns: Int[Array, " n"]) ->
     return jnp.where(turns % 2 == 1, jnp.rot90(half, axes=(-3, -2)), half)
 
 
-def check_episode_spec(pool: Pool, spec: EpisodeSpec, class_names: Sequence[str] = (), split_name: str = "") -> None:
-    """Raises ValueError when ``pool`` cannot give episodes of ``spec``: says which class, and the counts.
+def check_episode_spec(
+    pool: Pool,
+    spec: EpisodeSpec,
+    class_names: Sequence[str] = (),
+    split_name: str = "",
+    flags: Sequence[str] = TRAINING_FLAGS,
+) -> None:
+    """Raises ValueError when ``pool`` cannot give episodes of ``spec``: says which class, the counts, and the flag.
 
     Args:
       pool: on any device.
       spec: the episode.
       class_names: of the pool's classes, for the message.
       split_name: such as "train", for the message.
+      flags: that set the way, the shot and the queries, as they are typed.
     """
+    way_flag, shot_flag, query_flag = flags
     where = f" of the {split_name} split" if split_name else ""
-    count = np.asarray(pool.count)
-    options = len(count) * (TURNS if spec.rotations == "classes" else 1)
+    classes = pool.count.shape[0]
+    options = classes * (TURNS if spec.rotations == "classes" else 1)
     if spec.way > options:
-        turned = f" ({len(count)} under {TURNS} quarter turns)" if spec.rotations == "classes" else ""
-        raise ValueError(f"episodes of {spec.way} ways need as many classes; there are {options}{turned}{where}")
-    need = spec.shot + spec.query
-    small = np.flatnonzero(count < need)
-    if len(small):
-        first = small[np.argmin(count[small])]
-        name = class_names[first] if first < len(class_names) else str(first)
-        more = f" ({len(small)} classes have too few)" if len(small) > 1 else ""
+        turned = f" ({classes} under {TURNS} quarter turns)" if spec.rotations == "classes" else ""
         raise ValueError(
-            f"class {name!r}{where} has {count[first]} images, but {spec.shot}-shot episodes with {spec.query} queries "
-            f"need {need}{more}; lower the shots or queries, or remove the class"
+            f"episodes of {spec.way} ways need as many classes; there are {options}{turned}{where}; set {way_flag} "
+            f"{options} or less, or give another split of classes by --data.protocol"
+        )
+    need = spec.shot + spec.query
+    name, smallest = smallest_class(pool, class_names)
+    if smallest < need:
+        few = int(np.sum(np.asarray(pool.count) < need))
+        more = f" ({few} classes have too few)" if few > 1 else ""
+        change = (
+            f"set {query_flag} {smallest - spec.shot} or less" if smallest > spec.shot
+            else f"lower {shot_flag} and {query_flag} to {smallest} together" if smallest > 1
+            else "every class needs 2 or more"
+        )  # fmt: skip
+        raise ValueError(
+            f"class {name!r}{where} has {smallest} images, but {spec.shot}-shot episodes with {spec.query} queries "
+            f"need {need}{more}; {change}, or add examples or remove the class"
         )
     if spec.rotations != "none" and (pool.inputs.ndim != 4 or pool.inputs.shape[1] != pool.inputs.shape[2]):
-        raise ValueError(f"rotations need square images [h, w, c], got {tuple(pool.inputs.shape[1:])}")
+        raise ValueError(
+            f"rotations need square images [h, w, c], got {tuple(pool.inputs.shape[1:])}; set --data.image-size, or a "
+            "--data.protocol without rotations"
+        )
+
+
+def smallest_class(pool: Pool, class_names: Sequence[str] = ()) -> tuple[str, int]:
+    """The name of the first class with the fewest examples, and their number."""
+    count = np.asarray(pool.count)
+    first = int(np.argmin(count))
+    return class_names[first] if first < len(class_names) else str(first), int(count[first])

@@ -1,5 +1,6 @@
 """A data set before its images are decoded: where each is, and its class."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,6 +9,32 @@ from jaxtyping import Int
 
 from metarep_jax.data.images import Encoded, Progress, decode_all
 from metarep_jax.data.source import Source
+
+HELD_BESIDE_A_STREAM = 50  # images a class: enough for any episode, and for whitening
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How encoded images are read: their form, and how many are held in memory; see ``sources.image_folder``."""
+
+    image_size: int | None = None
+    channels: int | None = None
+    per_class: int | None = None
+    stream: bool = False
+    workers: int = 2
+
+    def __post_init__(self):
+        for name, least in (("image_size", 1), ("per_class", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--data.{name.replace('_', '-')} must be at least {least}, got {value}")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"--data.channels must be 1 or 3, got {self.channels}")
+
+    @property
+    def held_of_each(self) -> int | None:
+        """How many images of a class are held in memory at most, in each part; None: all."""
+        return HELD_BESIDE_A_STREAM if self.stream and self.per_class is None else self.per_class
 
 
 class Records(NamedTuple):
@@ -20,6 +47,7 @@ class Records(NamedTuple):
     what: str  # names the data set in messages
     key: str  # changes when the data do
     part: Int[np.ndarray, " n"] | None = None  # of each image; see Source
+    reading: Reading = Reading()
 
 
 def read_records(

@@ -18,7 +18,7 @@ class Source(NamedTuple):
     images: Shaped[np.ndarray, "n ..."]
     label: Int[np.ndarray, " n"]  # 0 … classes-1
     names: tuple[str, ...]  # of the classes
-    group: tuple[str, ...]  # of the classes
+    group: tuple[str, ...] = ()  # of the classes
     part: Int[np.ndarray, " n"] | None = None
 
 

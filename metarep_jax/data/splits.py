@@ -1,15 +1,16 @@
-"""From a config to the pools of a protocol's splits."""
+"""From a config to the pools of a protocol's parts."""
 
 import dataclasses
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from metarep_jax.data.audio import AudioConfig, is_audio, load_audio
+from metarep_jax.choices import Choice
 from metarep_jax.data.cache import cached, default_cache_dir, digest, digest_of_arrays
 from metarep_jax.data.divisions import PARTS, UNLABELLED, Division, Labelled
 from metarep_jax.data.images import Progress
@@ -17,65 +18,104 @@ from metarep_jax.data.pools import pool_of_arrays
 from metarep_jax.data.protocols import Protocol, divide, find_protocol, protocol_of_parts
 from metarep_jax.data.records import Records, read_records, some_of_each
 from metarep_jax.data.source import Source
-from metarep_jax.data.text import Texts, is_text, read_texts
+from metarep_jax.data.sources import SOURCES, AnySource, find_source
+from metarep_jax.data.text import Texts
 from metarep_jax.data.tokenizer import Tokenizer
-from metarep_jax.data.tokens import TextConfig, tokenised
+from metarep_jax.data.tokens import tokenised
 from metarep_jax.types import Pool
 
 log = logging.getLogger(__name__)
-ARRAYS = "arrays"  # the data set's name where a user gave arrays
-HELD_BESIDE_A_STREAM = 50  # images a class: enough for any episode, and for whitening
-FOLDERS = ("folder", "audio")  # data that may come in parts, which then are the default protocol's
 VERSION = 2  # of how images are decoded: another number makes caches anew
 
 
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which data, in which form."""
+def what_all_share(
+    *,
+    protocol: str | None = None,
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    split_seed: int = 0,
+    held_out: float = 0.2,
+) -> None:
+    """Settings that every data set has beside its own.
 
-    name: str = "glyphs"
-    """Images: glyphs (needs no files), omniglot, folder (a folder a class, also within folders train, val and test; or
-    images without classes), or the name of a TFDS data set (tfds:NAME if it is also one of these). Text: docstrings
-    (needs no files), banking77, clinc150, tfds-text:NAME, text (.txt files), wikitext2, brown, or several of the last
-    three joined by +. Audio: synthetic-speech (needs no files), fsdd, audio (WAV, in folders as of images),
-    tfds-audio:NAME."""
-    protocol: str | None = None
-    """What is held out, and the test episodes; default: the data's own. New classes: random-classes. Fixed classes:
-    given-parts, share-of-each-class. An unknown name lists those that fit."""
-    data_dir: Path | None = None
-    """Where the data lie: the folder with omniglot/, or the folder of images, or that of prepared TFDS data sets."""
-    cache_dir: Path | None = None
-    """Where prepared arrays are kept; default: the user's cache folder. May be deleted at any time."""
-    image_size: int | None = None
-    """Pixels a side; default: 28 for glyphs and Omniglot, else the images' own size, if all have the same."""
-    channels: Literal[1, 3] | None = None
-    """Converts images to 1 (grey) or 3 (colour) channels; default: as they are, which must be all alike."""
-    split_seed: int = 0
-    """Of splits that choose classes or examples at random."""
-    held_out: float = 0.2
-    """share-of-each-class: the share of each class's examples for validation, and as much for testing."""
-    per_class: int | None = None
-    """At most so many images of a class are held in memory, chosen by split_seed; default: all, with stream 50."""
-    stream: bool = False
-    """Whether stage 1 streams its training images from the disk: for data larger than memory (folder and TFDS)."""
-    workers: int = 2
-    """Processes that read and decode a stream; 0: none, in this process."""
-    text: TextConfig = TextConfig()
-    """How text becomes rows of tokens."""
-    audio: AudioConfig = AudioConfig()
-    """How recordings become rows of samples."""
+    Args:
+      protocol: what is held out, and the test episodes; default: the data's own. New classes: random-classes. Fixed
+        classes: given-parts, share-of-each-class. An unknown name lists those that fit.
+      data_dir: where the data lie: the folder with omniglot/, or the folder of images, or that of prepared TFDS data
+        sets.
+      cache_dir: where prepared arrays are kept; default: the user's cache folder. May be deleted at any time.
+      split_seed: of splits that choose classes or examples at random.
+      held_out: share-of-each-class: the share of each class's examples for validation, and as much for testing.
+    """
+    del protocol, data_dir, cache_dir
+    if split_seed < 0:
+        raise ValueError(f"--data.split-seed must be at least 0, got {split_seed}")
+    if not 0 < held_out < 0.5:
+        raise ValueError(f"--data.held-out must lie between 0 and 0.5, got {held_out}")
 
-    def __post_init__(self):
-        for name, least in (("image_size", 1), ("per_class", 1), ("split_seed", 0), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--data.{name.replace('_', '-')} must be at least {least}, got {value}")
-        if not 0 < self.held_out < 0.5:
-            raise ValueError(f"--data.held-out must lie between 0 and 0.5, got {self.held_out}")
-        if not self.name:
+
+class DataConfig(Choice):
+    """Which data, with that source's own settings: ``DataConfig("folder", data_dir=Path("pets"), image_size=32)``.
+
+    By name: those of ``sources.SOURCES``; corpora joined by +, such as brown+wikitext2; any image data set of TFDS,
+    also as tfds:NAME; tfds-text:NAME; tfds-audio:NAME. Or a source of your own, as my_module:my_source.
+    """
+
+    what = "data set"
+    known: Mapping[str, Callable[..., AnySource]] = SOURCES
+    supplied = frozenset({"data_dir", "cache_dir", "progress"})
+    default = "glyphs"
+    common = what_all_share
+
+    def __init__(self, name: str = "", keywords: Sequence[tuple[str, Any]] = (), **more: Any):
+        super().__init__(name, keywords, **more)
+        what_all_share(**{key: value for key, value in self.keywords if key in ("split_seed", "held_out")})
+
+    @classmethod
+    def factory_of(cls, name: str) -> Callable[..., Any]:
+        """The source of that name; one that is not known here is looked for in TFDS when it is read."""
+        return find_source(name)
+
+    @property
+    def protocol(self) -> str | None:
+        """The protocol's name; None: the data's own."""
+        return self.get("protocol")
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Where the data lie."""
+        return self.get("data_dir")
+
+    @property
+    def cache_dir(self) -> Path | None:
+        """Where prepared arrays are kept; None: the user's cache folder."""
+        return self.get("cache_dir")
+
+    @property
+    def split_seed(self) -> int:
+        """Of splits that choose at random."""
+        return self.get("split_seed")
+
+    def read(self, progress: Progress | None = None) -> AnySource:
+        """Calls the source.
+
+        Raises:
+          ValueError, FileNotFoundError: by the source; and when it returns something else than data.
+        """
+        supplied = {"data_dir": self.data_dir, "cache_dir": self.cache_dir or default_cache_dir(), "progress": progress}
+        own = {key: value for key, value in self.keywords if key not in shared_keywords()}
+        takes = inspect.signature(self.factory).parameters
+        source = self.factory(**own, **{key: value for key, value in supplied.items() if key in takes})
+        if not isinstance(source, Source | Records | Texts):
             raise ValueError(
-                "data.name must not be empty; give glyphs, omniglot, folder, or the name of a TFDS data set"
+                f"data set {self.name} returned {type(source).__name__}, wanted is a metarep_jax.data.Source"
             )
+        return checked_source(source, self.name) if isinstance(source, Source) else source
+
+
+def shared_keywords() -> frozenset[str]:
+    """The settings of ``what_all_share``."""
+    return frozenset(inspect.signature(what_all_share).parameters)
 
 
 class Splits(NamedTuple):
@@ -91,6 +131,11 @@ class Splits(NamedTuple):
     fixed_classes: bool = False  # whether the parts hold the same classes, and test examples alone are new
     labelled: bool = True  # whether training examples have classes
     digest: str = ""  # of all arrays, labels, names and the split: other data have another one
+
+    @property
+    def name(self) -> str:
+        """What the data are called."""
+        return self.config.get("called", self.config.name)
 
     def describe(self) -> str:
         """What was held out, in words for captions."""
@@ -124,29 +169,21 @@ def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
       FileNotFoundError: when data are missing: says which files are wanted, and where.
     """
     config = resolved(config)
-    if config.name == ARRAYS:
-        raise ValueError("arrays have no name to load them by; give them to metarep_jax.data.splits_from_arrays")
     protocol = find_protocol(config.protocol, config.name.partition("+")[0])  # of corpora that are joined, the first's
-    tokenizer, streamed = None, ()
-    assert config.cache_dir is not None
-    if is_text(config.name):
-        texts = read_texts(config.name, config.data_dir, config.cache_dir)
-        division = divide(protocol, labelled(texts, config))
-        lines = [line for line, part in zip(texts.lines, division.part) if part == 0]
-        tokenizer, source = tokenised(texts, lines, config.text, config.cache_dir)
-        division, inputs = divide(protocol, labelled(source, config)), source.images
-    elif config.name in ("glyphs", "omniglot") or is_audio(config.name):
-        source = read_source(config, progress)
-        protocol = own_protocol(config, source) or protocol
-        division, inputs = divide(protocol, labelled(source, config)), source.images
-    else:
-        records = list_records(config)
-        protocol = own_protocol(config, records) or protocol
-        division = divide(protocol, labelled(records, config))
-        rows = some_of_each(division.groups, held_of_each(config), config.split_seed)
-        streamed = (records.label,) if config.stream else ()
-        inputs, division = read_images(records, rows, config, progress), division.at(rows)
-    return assemble(inputs, division, protocol, config, tokenizer, streamed)
+    source = config.read(progress)
+    protocol = own_protocol(config, protocol, source)
+    division = divide(protocol, labelled(source, config))
+    if isinstance(source, Texts):
+        lines = [line for line, part in zip(source.lines, division.part) if part == 0]
+        assert config.cache_dir is not None
+        tokenizer, rows = tokenised(source, lines, source.tokens, config.cache_dir)
+        return assemble(rows.images, divide(protocol, labelled(rows, config)), protocol, config, tokenizer)
+    if isinstance(source, Records):
+        rows = some_of_each(division.groups, source.reading.held_of_each, config.split_seed)
+        beside = (source.label,) if source.reading.stream else ()
+        images = read_images(source, rows, config, progress)
+        return assemble(images, division.at(rows), protocol, config, beside=beside)
+    return assemble(source.images, division, protocol, config)
 
 
 def assemble(
@@ -179,47 +216,53 @@ def assemble(
     )
 
 
-def own_protocol(config: DataConfig, source: Source | Records) -> Protocol | None:
-    """The protocol that a folder's own layout asks for where the config names none: of its parts, or of no classes."""
-    if config.protocol is not None or config.name not in FOLDERS:
-        return None
-    examples = labelled(source, config)
-    if examples.part is None and set(source.names) == {UNLABELLED}:
-        log.info("%s: examples without classes, one in ten held out (--data.protocol unlabelled)", config.data_dir)
+def own_protocol(config: DataConfig, protocol: Protocol, source: AnySource) -> Protocol:
+    """The protocol; where the config names none and the data have none of their own, that which their layout asks for:
+    of their parts, or of no classes."""
+    if config.protocol is not None or protocol.datasets:
+        return protocol
+    where = str(config.data_dir or config.name)
+    if source.part is None and set(source.names) == {UNLABELLED}:
+        log.info("%s: examples without classes, one in ten held out (--data.protocol unlabelled)", where)
         return find_protocol("unlabelled", config.name)
-    return protocol_of_parts(examples, str(config.data_dir))
+    return protocol_of_parts(labelled(source, config), where) or protocol
 
 
-def labelled(source: Source | Records | Texts, config: DataConfig) -> Labelled:
+def labelled(source: AnySource, config: DataConfig) -> Labelled:
     """What a protocol divides."""
     return Labelled(
-        source.names, source.group, source.label, source.part, config.split_seed, config.data_dir, config.held_out
+        source.names,
+        source.group,
+        source.label,
+        source.part,
+        config.split_seed,
+        config.data_dir,
+        config.get("held_out"),
     )
 
 
 def resolved(config: DataConfig) -> DataConfig:
-    """The config with its default folder for caches filled in, and ``~`` in folders."""
-    expanded = {
-        name: folder.expanduser() for name in ("data_dir", "cache_dir") if (folder := getattr(config, name)) is not None
-    }
-    return dataclasses.replace(config, **{"cache_dir": default_cache_dir(), **expanded})
+    """The config with its default folder for caches filled in."""
+    return config if config.cache_dir else dataclasses.replace(config, cache_dir=default_cache_dir())
 
 
-def held_of_each(config: DataConfig) -> int | None:
-    """How many images of a class are held in memory at most, in each part."""
-    return HELD_BESIDE_A_STREAM if config.stream and config.per_class is None else config.per_class
+def checked_source(source: Source, what: str) -> Source:
+    """The arrays of a source of a user's own, checked; ``what`` names it in messages.
 
-
-def list_records(config: DataConfig) -> Records:
-    """The data set before its images are decoded; a folder or a TFDS data set."""
-    assert config.cache_dir is not None
-    if config.name == "folder":
-        from metarep_jax.data.image_folder import list_image_folder
-
-        return list_image_folder(config.data_dir)
-    from metarep_jax.data.tfds_sources import tfds_records
-
-    return tfds_records(config.name.removeprefix("tfds:"), config.data_dir, config.cache_dir)
+    Raises:
+      ValueError: for labels that are not numbers of its classes, or lists whose lengths differ.
+    """
+    label, classes = np.asarray(source.label), len(source.names)
+    if label.shape != (len(source.images),) or label.dtype.kind not in "iu":
+        raise ValueError(f"{what}: wanted is one integer label an example, got {label.dtype} of shape {label.shape}")
+    if len(label) and not 0 <= label.min() <= label.max() < classes:
+        raise ValueError(f"{what}: there are {classes} names of classes and labels from {label.min()} to {label.max()}")
+    group = tuple(source.group) or ("",) * classes
+    for name, own, wanted in (("group", group, classes), ("part", source.part, len(label))):
+        if own is not None and len(own) != wanted:
+            raise ValueError(f"{what}: {name} has {len(own)} entries, wanted are {wanted}")
+    part = None if source.part is None else np.asarray(source.part, np.int32)
+    return Source(np.asarray(source.images), label.astype(np.int32), tuple(source.names), group, part)
 
 
 def read_images(
@@ -227,7 +270,7 @@ def read_images(
 ) -> UInt8[np.ndarray, "n h w c"]:
     """The images of those rows, decoded once and then from the cache."""
     assert config.cache_dir is not None
-    size, channels = config.image_size, config.channels
+    size, channels = records.reading.image_size, records.reading.channels
     chosen = "" if len(rows) == len(records.label) else digest_of_arrays([rows])
     key = digest([VERSION, records.key, size, channels, chosen])
 
@@ -235,20 +278,3 @@ def read_images(
         return {"images": read_records(records, rows, size=size, channels=channels, progress=progress).images}
 
     return cached(config.cache_dir, "folder" if config.name == "folder" else "tfds", key, read)["images"]
-
-
-def read_source(config: DataConfig, progress: Progress | None) -> Source:
-    """All of glyphs, Omniglot, or recordings, as arrays on the host."""
-    cache_dir, size = config.cache_dir, config.image_size
-    assert cache_dir is not None
-    if config.name == "glyphs":
-        from metarep_jax.data.glyphs import load_glyphs
-
-        source = load_glyphs(cache_dir, size or 28)
-        return source._replace(images=np.repeat(source.images, config.channels or 1, axis=-1))
-    if config.name == "omniglot":
-        from metarep_jax.data.omniglot import load_omniglot
-
-        channels = config.channels or 1
-        return load_omniglot(config.data_dir, cache_dir, size=size or 28, channels=channels, progress=progress)
-    return load_audio(config.name, config.data_dir, config.audio, cache_dir)

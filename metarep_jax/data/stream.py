@@ -11,12 +11,10 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.audio import is_audio
 from metarep_jax.data.images import Form, decode, label_of
 from metarep_jax.data.protocols import divide
 from metarep_jax.data.records import Records
-from metarep_jax.data.splits import Splits, labelled, list_records
-from metarep_jax.data.text import is_text
+from metarep_jax.data.splits import Splits, labelled
 
 Batch = dict[str, np.ndarray]
 AHEAD = 2  # batches that each process decodes or holds ready; Pillow lets threads work side by side
@@ -43,24 +41,21 @@ def stream_reader(
     """
     process = jax.process_index() if process is None else process
     processes = jax.process_count() if processes is None else processes
-    name = splits.config.name
-    if name in ("glyphs", "omniglot") or is_audio(name) or is_text(name):
-        raise ValueError(
-            f"{name} fits in memory and is not streamed; leave out --data.stream, which is for folder and TFDS"
-        )
     if size < 1 or size % processes:
         raise ValueError(f"the global batch of {size} does not divide over {processes} processes")
-    records = list_records(splits.config)
+    records = splits.config.read() if splits.config.get("stream") is not None else None
+    if not isinstance(records, Records):
+        raise ValueError(f"{splits.name} fits in memory and is not streamed; folders of images and TFDS data sets are")
     division = divide(splits.protocol, labelled(records, splits.config))
     label, rows = division.label, np.flatnonzero(division.part == 0)
     if not len(rows):
         raise ValueError(f"{records.what} has no training images to stream")
     _, height, _, channels = splits.train.inputs.shape
-    form = Form(height, channels, splits.config.image_size is not None, splits.config.channels is not None)
+    form = Form(height, channels, records.reading.image_size is not None, records.reading.channels is not None)
     each = size // processes
     own = slice(process * each, (process + 1) * each)
     load = partial(_load, records=records, rows=rows, label=label[rows].astype(np.int32), form=form)
-    return GrainReader(load, len(rows), size, own, seed, splits.config.workers, records.key)
+    return GrainReader(load, len(rows), size, own, seed, records.reading.workers, records.key)
 
 
 class GrainReader:

@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from metarep_jax.data.corpora import Parts, read_brown, read_plain, read_wikitext2
 from metarep_jax.data.text_files import find_folder, read_utf8
+from metarep_jax.data.tokenizer import TextConfig
 
 PARTS = ("train", "val", "test")
 TFDS = "tfds-text:"
@@ -30,12 +31,7 @@ class Texts(NamedTuple):
     group: tuple[str, ...]  # of the classes; see Source
     running: bool
     part: Int[np.ndarray, " n"] | None = None  # of each line; see Source
-
-
-def is_text(name: str) -> bool:
-    """Whether ``data.name`` names a text."""
-    known = name == "docstrings" or name in SENTENCES or name.startswith(TFDS)
-    return known or all(part in CORPORA for part in name.split("+"))
+    tokens: TextConfig = TextConfig()
 
 
 def read_texts(name: str, data_dir: Path | None, cache_dir: Path) -> Texts:
@@ -56,6 +52,8 @@ def read_texts(name: str, data_dir: Path | None, cache_dir: Path) -> Texts:
         from metarep_jax.data.tfds_text import tfds_sentences
 
         return with_classes(tfds_sentences(name.removeprefix(TFDS), data_dir, cache_dir))
+    if unknown := [part for part in name.split("+") if part not in CORPORA]:
+        raise ValueError(f"{' and '.join(unknown)} cannot be joined by +; there are {', '.join(CORPORA)}")
     return joined([CORPORA[part](data_dir) for part in name.split("+")])
 
 

@@ -213,7 +213,7 @@ def _builder(name: str, place: Path) -> Any:
     except ImportError as error:  # features that need TensorFlow to be named, such as those of recordings
         raise ValueError(
             f"the TFDS data set {name!r} has features that cannot be read without TensorFlow ({error}); if they are "
-            f"recordings, take data.name tfds-audio:{name}"
+            f"recordings, take --data tfds-audio:{name}"
         ) from error
 
 

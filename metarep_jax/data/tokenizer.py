@@ -1,5 +1,6 @@
 """Tokenizers: trained on a corpus by the library ``tokenizers``, kept with the run, and known by their digest."""
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,25 @@ FILE = "tokenizer.json"
 LEAST = 300  # tokens: special ones, 256 bytes, and some to spare
 RESERVED = re.compile(r"\[(PAD|CLS|SEP|MASK)\]")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4, as metarep_jax.types names them
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """How text becomes rows of tokens."""
+
+    length: int = 64
+    """Tokens a row: longer sentences are cut, shorter ones filled up; running text is cut into rows of this length."""
+    vocabulary: int = 8192
+    """Most tokens of the tokenizer (byte pairs), which is trained on the training classes' text."""
+    lowercase: bool = True
+    """Whether capitals become small letters."""
+    tokenizer_from: Path | None = None
+    """Takes the tokenizer of that run's folder instead of training one."""
+
+    def __post_init__(self):
+        for name, least in (("length", 3), ("vocabulary", LEAST)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--data.{name} must be at least {least}, got {getattr(self, name)}")
 
 
 class Tokenizer:

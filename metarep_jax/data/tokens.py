@@ -1,6 +1,5 @@
 """Texts as rows of token ids: a tokenizer trained on the training classes alone, and what it makes of all lines."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,29 +12,10 @@ from metarep_jax.data.cache import cached, digest
 from metarep_jax.data.feeds import batch_feed
 from metarep_jax.data.source import Source
 from metarep_jax.data.text import Texts
-from metarep_jax.data.tokenizer import LEAST, Tokenizer, load_tokenizer, train_tokenizer
+from metarep_jax.data.tokenizer import TextConfig, Tokenizer, load_tokenizer, train_tokenizer
 from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN, Feed, Pool
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class TextConfig:
-    """How text becomes rows of tokens."""
-
-    length: int = 64
-    """Tokens a row: longer sentences are cut, shorter ones filled up; running text is cut into rows of this length."""
-    vocabulary: int = 8192
-    """Most tokens of the tokenizer (byte pairs), which is trained on the training classes' text."""
-    lowercase: bool = True
-    """Whether capitals become small letters."""
-    tokenizer_from: Path | None = None
-    """Takes the tokenizer of that run's folder instead of training one."""
-
-    def __post_init__(self):
-        for name, least in (("length", 3), ("vocabulary", LEAST)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--data.text.{name} must be at least {least}, got {getattr(self, name)}")
 
 
 def tokenised(texts: Texts, training: Sequence[str], config: TextConfig, cache_dir: Path) -> tuple[Tokenizer, Source]:
@@ -87,7 +67,7 @@ def text_feed(pool: Pool, size: int) -> Feed:
         tokens = int(np.sum(np.asarray(pool.inputs) != PAD_TOKEN))
         raise ValueError(
             f"the text has {tokens} tokens in {rows} rows of {length}, fewer than a batch of {size} rows takes; give "
-            "more text, a smaller batch, or a smaller --data.text.length"
+            "more text, a smaller batch, or a smaller --data.length"
         )
     return batch_feed(pool, size)
 

@@ -73,7 +73,7 @@ def check_inputs(encoder: nn.Module | Choice, inputs: Array, vocabulary: int = 0
     if kind == "tokens" and known is not None and vocabulary > known:
         raise ValueError(
             f"the tokenizer has {vocabulary} tokens, the encoder's vocabulary is {known}; give a larger "
-            f"--encoder.vocabulary, or a smaller --data.text.vocabulary"
+            f"--encoder.vocabulary, or a smaller --data.vocabulary"
         )
 
 

@@ -34,7 +34,7 @@ def transformer(
     """A Transformer over a text's tokens.
 
     Args:
-      vocabulary: token ids are below it; at least data.text.vocabulary. A run takes as many as its tokenizer has.
+      vocabulary: token ids are below it; at least data.vocabulary. A run takes as many as its tokenizer has.
       width: of every token's vector.
       depth: blocks.
       heads: heads of attention, which must divide the width.

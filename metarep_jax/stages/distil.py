@@ -112,7 +112,7 @@ def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
     if splits.tokenizer is not None and encoder.get("vocabulary") is not None:
         return dataclasses.replace(encoder, vocabulary=min(encoder.get("vocabulary"), splits.tokenizer.size))
     if encoder.get("rate") is not None and splits.train.inputs.ndim == 2:
-        return dataclasses.replace(encoder, rate=splits.config.audio.rate)
+        return dataclasses.replace(encoder, rate=splits.config.get("rate"))
     return encoder
 
 

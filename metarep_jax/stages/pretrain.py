@@ -95,7 +95,7 @@ def train_objective(
 ) -> tuple[TrainedObjective, Objective]:
     """The objective after training, with its heads; goes on, or ends at once, where the folder has checkpoints."""
     check_inputs(encoder, splits.train.inputs, 0 if splits.tokenizer is None else splits.tokenizer.size)
-    reader = streamed(settings, splits, compute) if splits.config.stream else None
+    reader = streamed(settings, splits, compute) if splits.config.get("stream") else None
     rows = splits.train.label.shape[0] if reader is None else reader.rows
     train = with_epochs(settings.train, settings.epochs, rows)
     module = make_encoder(encoder, axis_name=AXIS, dtype=compute.dtype)

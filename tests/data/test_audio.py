@@ -135,7 +135,7 @@ def test_spoken_digits_have_a_digit_a_speaker_and_a_take(tmp_path):
 
 def test_synthetic_speech_says_that_it_is_synthetic(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    config = DataConfig(name="synthetic-speech", cache_dir=tmp_path, audio=AudioConfig(rate=4000, seconds=0.5))
+    config = DataConfig(name="synthetic-speech", cache_dir=tmp_path, rate=4000, seconds=0.5)
     splits = load_splits(config)
     assert "the speech is synthetic" in caplog.text
     assert "synthetic" in splits.protocol.description

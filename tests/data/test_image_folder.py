@@ -150,7 +150,7 @@ def test_links_in_a_circle_end(image_folder):
 @pytest.mark.parametrize(("field", "value"), [("image_size", 0), ("per_class", 0), ("split_seed", -1), ("workers", -1)])
 def test_sizes_that_make_no_sense_are_refused(field, value):
     with pytest.raises(ValueError, match=f"--data.{field.replace('_', '-')} must be at least"):
-        DataConfig(**{field: value})
+        load_splits(DataConfig("folder", **{field: value}))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from metarep_jax.data import DataConfig, load_splits, text_feed
 from metarep_jax.data.corpora import held_out, plain_wikitext, read_brown, read_plain, without_tags
 from metarep_jax.data.docstrings import docstrings_of, read_docstrings
-from metarep_jax.data.text import is_text, joined, read_banking77, read_clinc150
+from metarep_jax.data.text import joined, read_banking77, read_clinc150
 from metarep_jax.data.tokenizer import keep_tokenizer, load_tokenizer, train_tokenizer
 from metarep_jax.data.tokens import TextConfig, packed_rows
 from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNKNOWN_TOKEN
@@ -34,8 +34,8 @@ def corpus(tmp_path):
 
 
 def config(place, **changed):
-    text = TextConfig(**{"length": 12, "vocabulary": 400} | changed)
-    return DataConfig(name="text", data_dir=place, cache_dir=place.parent / "cache", text=text)
+    text = {"length": 12, "vocabulary": 400} | changed
+    return DataConfig(name="text", data_dir=place, cache_dir=place.parent / "cache", **text)
 
 
 def test_training_a_tokenizer_again_gives_the_same_one(tokenizer):
@@ -168,7 +168,7 @@ def test_intents_are_split_by_the_folds_files(tmp_path):
     for part, name in zip(("train", "valid", "test"), names):
         (fold / f"labels.{part}.txt").write_text(name + "\n")
     made = DataConfig(name="banking77", protocol="banking77-fold2", data_dir=tmp_path, cache_dir=tmp_path / "cache",
-                      text=TextConfig(length=12, vocabulary=300))  # fmt: skip
+                      length=12, vocabulary=300)  # fmt: skip
     splits = load_splits(made)
     assert splits.class_names == {part: (name,) for part, name in zip(("train", "val", "test"), names)}
     assert splits.test.count.tolist() == [6]
@@ -209,8 +209,11 @@ def test_docstrings_are_read_without_importing(tmp_path):
 
 
 def test_names_of_texts_are_known():
-    assert is_text("docstrings") and is_text("brown+wikitext2") and is_text("clinc150")
-    assert not is_text("glyphs") and not is_text("brown+glyphs")
+    for name in ("docstrings", "brown+wikitext2", "clinc150", "tfds-text:ag_news"):
+        assert "vocabulary" in DataConfig.settings_of(name)
+    assert "vocabulary" not in DataConfig.settings_of("glyphs")
+    with pytest.raises(ValueError, match=r"glyphs cannot be joined by \+; there are wikitext2, brown, text"):
+        DataConfig("brown+glyphs").read()
 
 
 @pytest.mark.parametrize("changed", [{"length": 2}, {"vocabulary": 299}])
@@ -222,14 +225,14 @@ def test_settings_out_of_range_are_refused(changed):
 @pytest.mark.slow
 def test_real_texts_are_read(metarep_data, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    text = TextConfig(length=32, vocabulary=2000)
-    splits = load_splits(DataConfig(name="brown+wikitext2", data_dir=metarep_data, cache_dir=tmp_path, text=text))
+    text = {"length": 32, "vocabulary": 2000}
+    splits = load_splits(DataConfig(name="brown+wikitext2", data_dir=metarep_data, cache_dir=tmp_path, **text))
     assert "validation part is used for training" in caplog.text
     assert len(splits.train.inputs) > 3 * len(splits.test.inputs) > 10_000
     assert float(np.mean(np.asarray(splits.test.inputs) == UNKNOWN_TOKEN)) < 0.06
     sizes = {"banking77": (25, 25, 27, 13_083), "clinc150": (50, 50, 50, 22_500)}
     for name, (*classes, rows) in sizes.items():
-        found = load_splits(DataConfig(name=name, data_dir=metarep_data, cache_dir=tmp_path, text=text))
+        found = load_splits(DataConfig(name=name, data_dir=metarep_data, cache_dir=tmp_path, **text))
         assert [len(found.class_names[part]) for part in ("train", "val", "test")] == classes
         assert sum(len(pool.inputs) for pool in found[:3]) == rows
 

@@ -10,7 +10,6 @@ import requests
 from PIL import Image
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.splits import list_records
 from metarep_jax.data.text import read_texts
 from metarep_jax.data.tfds_sources import quiet
 
@@ -104,7 +103,7 @@ def test_a_prepared_data_set_is_read_by_name_with_all_its_splits_together(data_d
 
 
 def test_its_records_can_be_sent_to_another_process(data_dir):
-    records = list_records(config(data_dir, "made_up"))
+    records = config(data_dir, "made_up").read()
     again = pickle.loads(pickle.dumps(records))
     assert again.files[7] == records.files[7]
 

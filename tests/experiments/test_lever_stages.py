@@ -50,7 +50,7 @@ def test_self_distillation_of_turned_images_is_refused():
 @pytest.mark.slow
 def test_levers_from_end_to_end(tmp_path):
     names = ("base", "projector_kept", "self_distilled")
-    data = DataConfig(name="glyphs", per_class=2)
+    data = DataConfig(name="glyphs")
     config = OmniglotRowsConfig(data=data, budget="trial", rows=names, run_folder=tmp_path, episodes=20, devices=1)
     main(omniglot_levers.TABLE, config, lambda: omniglot_levers.rows_of(config))
     table = read_result(tmp_path / "trial" / "table.json")

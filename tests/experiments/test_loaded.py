@@ -28,7 +28,7 @@ def run_on(rate=8000, tokenizer="") -> Any:
 def test_recordings_at_another_rate_are_refused_with_the_flag_that_helps(tmp_path):
     folder = saved(tmp_path, EncoderConfig(name="waveform", rate=16_000))
     assert loaded(run_on(rate=16_000), folder).spec.encoder.get("rate") == 16_000
-    with pytest.raises(ValueError, match=r"at 16000 Hz.*read at 8000 Hz; give --data.audio.rate 16000"):
+    with pytest.raises(ValueError, match=r"at 16000 Hz.*read at 8000 Hz; give --data.rate 16000"):
         loaded(run_on(rate=8000), folder)
 
 

@@ -31,7 +31,7 @@ def sentences(root, classes=6, each=8):
 
 def run(tmp_path, experiment, name, *words):
     common = ["--data.name", "banking77", "--data.data-dir", tmp_path / "data", "--data.cache-dir", tmp_path / "cache"]
-    common += ["--data.text.length", 8, "--data.text.vocabulary", 300, "--run-folder", tmp_path / name, "--devices", 2]
+    common += ["--data.length", 8, "--data.vocabulary", 300, "--run-folder", tmp_path / name, "--devices", 2]
     common += ["--evaluate.ways", 2, "--evaluate.shots", 1, "--evaluate.episodes", 8]
     configs = {
         pretrain: pretrain.PretrainConfig,
@@ -67,7 +67,7 @@ def test_text_is_pretrained_on_judged_and_loaded_with_its_own_tokenizer_alone(tm
         run(tmp_path, metatrain, "third", *tasks, "--meta.augment", "glyph")
     assert "meta.augment is for images" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
-        run(tmp_path, evaluate, "other", "--model", tmp_path / "first", "--data.text.no-lowercase")
+        run(tmp_path, evaluate, "other", "--model", tmp_path / "first", "--data.no-lowercase")
     assert "takes token ids of the tokenizer" in " ".join(capsys.readouterr().out.split())
 
 
