@@ -34,8 +34,8 @@ class Projected(nn.Module):
 def projector_features(
     settings: PretrainSettings, encoder: EncoderConfig, splits: Splits, compute: Compute
 ) -> Callable[[Shaped[Array, "n ..."]], Float[Array, "n dim"]]:
-    """The projections of a SimCLR that was trained in the folder of ``compute``, with norms and whitening fitted on training images,
-    as those of features are."""
+    """The projections of a SimCLR that was trained in the folder of ``compute``; norms and whitening are fitted on
+    training images, as those of features are."""
     trained, _ = train_objective(settings, splits, compute, encoder=encoder)  # from its last checkpoint
     params = {name: trained.params[name] for name in ("encoder", "projector")}
     widths = tuple(params["projector"][f"Dense_{index}"]["kernel"].shape[1] for index in (0, 1))
