@@ -152,8 +152,8 @@ def check_model(model: Model, folder: Path, splits: Splits) -> None:
     rate = model.spec.encoder.get("rate")
     if rate is not None and splits.train.inputs.ndim == 2 and not own and rate != splits.config.get("rate"):
         raise ValueError(
-            f"the model in {folder} takes recordings at {rate} Hz, the data are read at {splits.config.get('rate')} Hz; "
-            f"give --data.rate {rate}"
+            f"the model in {folder} takes recordings at {rate} Hz, the data are read at "
+            f"{splits.config.get('rate')} Hz; give --data.rate {rate}"
         )
     if model.spec.tokenizer != own:
         raise ValueError(

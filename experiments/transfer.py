@@ -16,7 +16,7 @@ from experiments.cli import CommonConfig, Report, load_model, parse, run_experim
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import ClassSettings, Compute, class_accuracy, transfer
-from metarep_jax.stages.evaluate import parameter_cells
+from metarep_jax.stages.evaluate import as_cells, parameter_cells
 from metarep_jax.stages.figures import curves_figure
 from metarep_jax.stages.transfer import TransferMode
 

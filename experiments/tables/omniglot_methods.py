@@ -7,6 +7,7 @@ steps are shared out by what a cell costs, and the row's note says what it does 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from experiments.tables import published
 from experiments.tables.command import Budget
@@ -118,7 +119,7 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     steps = length.inner_steps or paper.inner_steps
     assert steps is not None
     inner_lr, test_steps, rate = _rule(row, way, budget, steps)
-    own = {"first_order_maml": {"order": 1}, "maml_pp": {"multi_step_updates": length.steps // ANNEALED}}
+    own: dict[str, dict[str, Any]] = {"first_order_maml": {"order": 1}, "maml_pp": {"multi_step_updates": length.steps // ANNEALED}}
     rates = {} if inner_lr is None else {"inner_lr": inner_lr}
     learner = LearnerConfig(NAMES.get(row, row), inner_steps=steps, test_steps=test_steps, **rates, **own.get(row, {}))
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"

@@ -11,6 +11,7 @@ from metarep_jax.pretrain.trained import load_objective
 from metarep_jax.report import figures
 from metarep_jax.report.results import Cells
 from metarep_jax.stages.compute import Compute
+from metarep_jax.stages.evaluate import as_cells
 from metarep_jax.stages.pretrain import has_images
 from metarep_jax.train import on_main_process
 
@@ -56,5 +57,4 @@ def judge_trained(folder: Path, encoder: EncoderConfig, splits: Splits, compute:
     if found.pictures.samples is not None:
         drawn.append(place / "samples.png")
         figures.save_samples(drawn[-1], found.pictures.samples)
-    cells = {row: {column: value.cell() for column, value in columns.items()} for row, columns in found.rows.items()}
-    return Judged(cells, drawn)
+    return Judged({row: as_cells(columns) for row, columns in found.rows.items()}, drawn)
