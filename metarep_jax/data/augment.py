@@ -188,32 +188,6 @@ def blur(sigma: tuple[float, float] = (0.1, 2.0), size: float = 0.1, probability
     return sometimes(probability, jax.vmap(smooth))
 
 
-def erasing(
-    scale: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3), probability: float = 0.5
-) -> Augment:
-    """Sets a random rectangle to 0. Source: Zhong et al. 2017, https://arxiv.org/abs/1708.04896.
-
-    Args:
-      scale: range of the rectangle's share of the area. ratio: range of its height over width, drawn log-uniformly.
-    """
-
-    def erase(key: Array, image: Array) -> Array:
-        h, w = image.shape[:2]
-        area, log_ratio, top, left = jax.random.uniform(key, (4,))
-        area = scale[0] + (scale[1] - scale[0]) * area
-        root = jnp.exp(0.5 * (math.log(ratio[0]) + math.log(ratio[1] / ratio[0]) * log_ratio))
-        height, width = jnp.minimum(jnp.sqrt(area) * root, 1.0), jnp.minimum(jnp.sqrt(area) / root, 1.0)
-
-        def inside(start: Array, extent: Array, length: int) -> Array:
-            place = (jnp.arange(length) + 0.5) / length
-            return (place > start * (1 - extent)) & (place < start * (1 - extent) + extent)
-
-        hole = inside(top, height, h)[:, None] & inside(left, width, w)
-        return jnp.where(hole[..., None], 0.0, image)
-
-    return sometimes(probability, jax.vmap(erase))
-
-
 def sometimes(probability: float, step: Augment) -> Augment:
     """``step`` on a random choice of the images, each with that probability."""
     if not 0 <= probability <= 1:

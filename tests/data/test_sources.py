@@ -1,5 +1,6 @@
 """Sources as choices: each has its own settings beside those that all share; a user's own is no different."""
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
@@ -7,6 +8,7 @@ import cattrs
 import numpy as np
 import pytest
 
+from experiments.flags import parse
 from metarep_jax.data import DataConfig, Source, load_splits
 from metarep_jax.data.sources import SOURCES
 
@@ -99,3 +101,23 @@ def test_arrays_cannot_be_loaded_by_name():
 def test_shared_settings_out_of_range_are_refused_at_once(name, value):
     with pytest.raises(ValueError, match=f"--data.{name.replace('_', '-')} must"):
         DataConfig(**{name: value})
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Flags of the data."""
+
+    data: DataConfig = DataConfig()
+
+
+def test_each_source_has_flags_of_its_own(tmp_path, capsys):
+    def read(*args):
+        return parse(Flags, None, args=[str(arg) for arg in args]).data
+
+    config = read("--data", "folder", "--data.data-dir", tmp_path, "--data.image-size", 28, "--data.stream", "True")
+    assert config == DataConfig("folder", data_dir=tmp_path, image_size=28, stream=True)
+    assert read("--data", f"{__name__}:stripes", "--data.kind", "v").get("kind") == "v"
+    assert read("--data", "brown+wikitext2", "--data.no-lowercase").get("lowercase") is False
+    with pytest.raises(SystemExit):
+        read("--data", "fsdd", "--data.image-size", 28)
+    assert "the data set fsdd has no setting --data.image-size; it has: --data.protocol" in capsys.readouterr().out

@@ -131,5 +131,5 @@ def test_a_data_set_that_is_nowhere_prepared_says_how_to(tmp_path):
         load(tmp_path)
     if importlib.util.find_spec("tensorflow"):
         return  # with which such features can be named
-    with pytest.raises(ValueError, match=r"take data\.name tfds-audio:speech_commands"):
+    with pytest.raises(ValueError, match=r"take --data tfds-audio:speech_commands"):
         load_splits(DataConfig(name="speech_commands", cache_dir=tmp_path))

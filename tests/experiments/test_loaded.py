@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.common import loaded
+from metarep_jax.data import DataConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec, save_model
@@ -21,7 +22,7 @@ def saved(folder, encoder, tokenizer=""):
 
 def run_on(rate=8000, tokenizer="") -> Any:
     """What is asked of a run."""
-    config = SimpleNamespace(audio=SimpleNamespace(rate=rate))
+    config = DataConfig("synthetic-speech", rate=rate)
     return SimpleNamespace(splits=SimpleNamespace(config=config), tokenizer=tokenizer)
 
 
