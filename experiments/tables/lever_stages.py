@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from experiments.features import features_model, fitting_rows
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
 from experiments.common import Run, stage
 from experiments.evaluate import averaged
-from experiments.features import features_model, fitting_rows
 from experiments.pretrain import PretrainSettings, train_objective
-from metarep_jax.distill import feature_loss, feature_regression, targets_by_index
-from metarep_jax.distill.batches import BatchLoss
+from metarep_jax.distill import as_objective, feature_loss, feature_regression, targets_by_index
 from metarep_jax.encoders import encoder_variables, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
 from metarep_jax.model import Model
-from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.heads import Head
-from metarep_jax.types import Keys, Objective
+from metarep_jax.types import Objective
 
 VIEWS = 32  # over which the features of a teacher are averaged
 
@@ -75,25 +73,3 @@ def self_distilled(run: Run, settings: PretrainSettings, teacher: Model, folder:
         return features_model(run, encoder_variables(trained.params, trained.state), settings.whiten)
 
     return stage(folder, "self-distil", train, settings.train)
-
-
-def as_objective(encoder: nn.Module, distilled: BatchLoss) -> Objective:
-    """Feature distillation as an objective of stage 1, whose params and state have the encoder at the top."""
-
-    def flat(tree: Any) -> dict:
-        return {**tree["student"], "terms": tree["terms"]}
-
-    def nested(tree: Any) -> dict:
-        return {"student": {"encoder": tree["encoder"]}, "terms": tree["terms"]}
-
-    def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
-        del encoder_params
-        params, state = distilled.init(key, batch)
-        return flat(params), flat(state)
-
-    def loss(params: Any, state: Any, batch: dict, keys: Keys, step: Any) -> tuple[Array, tuple[Any, dict]]:
-        del step
-        value, (state, metrics) = distilled.loss(nested(params), nested(state), batch, keys)
-        return value, (flat(state), metrics)
-
-    return Objective(init, loss, encoder_features(encoder))

@@ -13,6 +13,7 @@ from metarep_jax.distill.batches import (
 )
 from metarep_jax.distill.few_shot import distil_few_shot
 from metarep_jax.distill.layer_terms import feature_regression, hint
+from metarep_jax.distill.objectives import as_objective
 from metarep_jax.distill.students import Student, classifier, classifier_encoder, encoder_alone
 from metarep_jax.distill.terms import cross_entropy, distillation_loss, soft_targets
 from metarep_jax.types import Term
@@ -22,6 +23,7 @@ __all__ = [
     "LossConfig",
     "Student",
     "Teacher",
+    "as_objective",
     "classifier",
     "classifier_encoder",
     "cross_entropy",

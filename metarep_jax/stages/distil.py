@@ -6,11 +6,14 @@ from typing import Any, Literal
 from metarep_jax.data import Splits, augmented_feed, episode_feed, make_augment
 from metarep_jax.distill import (
     LossConfig,
+    as_objective,
     classifier,
-    distil_features,
     distil_few_shot,
+    feature_loss,
+    feature_regression,
     frozen_teacher,
     make_loss,
+    targets_by_index,
 )
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features, unit_rows
@@ -144,7 +147,7 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             settings=identity,
             devices=compute.training_devices(train),
         )
-        return Model(card, fitted.params["student"], fitted.state)
+        return Model(card, fitted.params["student"], fitted.state["student"])
 
     return finished_or_trained(compute, "distil", identity, splits, train_student, teacher=teacher)
 
@@ -164,7 +167,10 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
 
         def feature_distillation(encoder: Any, *, augment: Any, axis_name: str, total_steps: int) -> Objective:
             del total_steps
-            return distil_features(encoder, teach=lambda index: targets[index], augment=augment, axis_name=axis_name)
+            loss, known = feature_regression(axis_name=axis_name), targets_by_index(targets)
+            return as_objective(
+                encoder, feature_loss(encoder, loss, teacher=known, augment=augment, axis_name=axis_name)
+            )
 
         trained, _ = train_objective(stage_one, splits, compute, encoder=settings.student, make=feature_distillation)
         variables = encoder_variables(trained.params, trained.state)

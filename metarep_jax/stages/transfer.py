@@ -120,7 +120,7 @@ def train_on_classes(
             settings=identity,
             devices=compute.training_devices(train),
         )
-        return Model(card, fitted.params["student"], fitted.state)
+        return Model(card, fitted.params["student"], fitted.state["student"])
 
     return finished_or_trained(compute, what, identity, splits, train_student, start=start, teacher=teacher_model)
 
@@ -133,7 +133,9 @@ def class_pools(splits: Splits, compute: Compute) -> tuple[Pool, Pool]:
     pool = splits.train
     train_rows, test_rows = split_examples(pool, compute.key(LABELLED_SPLIT))
     inputs, label = np.asarray(pool.inputs), np.asarray(pool.label)
-    train, test = (pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows)))
+    train, test = (
+        pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows))
+    )
     return train, test
 
 
