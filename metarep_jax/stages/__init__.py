@@ -1,9 +1,9 @@
 """The stages as functions of settings, data and a ``Compute``: each returns a ``Model``.
 
-    features = pretrain(PretrainSettings(), splits, Compute("runs/features"))
-    learner = metatrain(MetatrainSettings(), splits, Compute("runs/learner"), start=features)
-    student = distil(DistilSettings(), splits, learner, Compute("runs/student"))
-    evaluate(student, splits)
+features = pretrain(PretrainSettings(), splits, Compute("runs/features"))
+learner = metatrain(MetatrainSettings(), splits, Compute("runs/learner"), start=features)
+student = distil(DistilSettings(), splits, learner, Compute("runs/student"))
+evaluate(student, splits)
 """
 
 from metarep_jax.stages.compute import Compute

@@ -37,9 +37,7 @@ def judge_trained(folder: Path, encoder: EncoderConfig, splits: Splits, compute:
     if trained is None or not on_main_process() or not splits.test.label.shape[0]:
         return Judged({}, [])
     augment = make_augment(trained.augment) if has_images(splits) else None
-    objective = make_objective(
-        trained.config, make_encoder(encoder), augment=augment, total_steps=trained.total_steps
-    )
+    objective = make_objective(trained.config, make_encoder(encoder), augment=augment, total_steps=trained.total_steps)
     found = judge_objective(
         objective, trained.params, trained.state,
         train=splits.train, test=splits.test, seed=compute.seed, tokenizer=splits.tokenizer,

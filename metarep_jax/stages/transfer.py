@@ -141,7 +141,9 @@ def class_pools(splits: Splits, compute: Compute) -> tuple[Pool, Pool]:
     pool = splits.train
     train_rows, test_rows = split_examples(pool, compute.key(LABELLED_SPLIT))
     inputs, label = np.asarray(pool.inputs), np.asarray(pool.label)
-    train, test = (pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows)))
+    train, test = (
+        pool_of_arrays(inputs[rows], label[rows]) for rows in (np.asarray(train_rows), np.asarray(test_rows))
+    )
     return train, test
 
 

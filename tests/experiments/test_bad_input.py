@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from experiments import distill, evaluate, metatrain, pretrain
-from experiments.flags import parse
 from experiments.common import run_experiment
+from experiments.flags import parse
 
 SIZE = 8
 

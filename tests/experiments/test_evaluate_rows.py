@@ -9,9 +9,9 @@ import pytest
 from test_bad_input import folder_of_images
 
 from experiments import evaluate, pretrain
-from experiments.flags import parse
 from experiments.common import run_experiment
 from experiments.evaluate import EvaluateSettings, joined, over_models
+from experiments.flags import parse
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.protocols import find_protocol
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from experiments import evaluate, metatrain, pretrain
-from experiments.flags import parse
 from experiments.common import run_experiment
+from experiments.flags import parse
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.flags import parse
 from experiments.common import CommonConfig, Run
+from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig, MetatrainSettings, has_head, training_episode, training_tasks
 from experiments.pretrain import enough_to_validate
 from metarep_jax.data import pool_of_arrays
