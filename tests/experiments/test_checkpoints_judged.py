@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from experiments.checkpoints import FILE, announce, model_at
+
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.distill import classifier
 from metarep_jax.encoders import EncoderConfig, make_encoder

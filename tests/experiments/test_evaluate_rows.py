@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from experiments.common import run_experiment
 from test_bad_input import folder_of_images
 
 from experiments import evaluate, pretrain
-from experiments.common import run_experiment
 from experiments.evaluate import EvaluateSettings, joined, over_models
 from experiments.flags import parse
 from metarep_jax.data import pool_of_arrays

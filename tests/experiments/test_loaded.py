@@ -5,8 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import pytest
-
 from experiments.common import loaded
+
 from metarep_jax.data import DataConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-
 from experiments.common import prepared
 from experiments.features import untrained_model
+
 from experiments.rounds import RoundsConfig, RoundsSettings, rounds_stage
 from metarep_jax.data import DataConfig
 from metarep_jax.data.pseudo_tasks import TaskConfig

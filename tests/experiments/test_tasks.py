@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-
 from experiments.common import CommonConfig, Run
+
 from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig, MetatrainSettings, has_head, training_episode, training_tasks
 from experiments.pretrain import enough_to_validate
