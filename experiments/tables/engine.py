@@ -7,12 +7,10 @@ draws the table and the README anew.
 """
 
 import dataclasses
-import json
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import tyro
 from rich import box
@@ -22,18 +20,15 @@ from experiments.cli import command_line, console, errors_as_messages, read_data
 from experiments.readme import ROOT
 from experiments.readme import main as draw_readme
 from experiments.tables.jobs import Job, run_jobs
-from experiments.tables.migrate import migrated_settings
 from experiments.tables.published import COLUMNS, published
 from metarep_jax.data import DataConfig, Splits
-from metarep_jax.evaluate import Interval, interval_over_seeds
-from metarep_jax.files import atomic_write
-from metarep_jax.report.cells import best_of, cell_line, cell_result, device_name, merged, read_cells
-from metarep_jax.report.provenance import device_of_run
-from metarep_jax.report.results import Cells, Result, read_result, write_result
+from metarep_jax.report.cells import best_of, cell_line, merged, read_cells
+from metarep_jax.report.migrate import migrated_settings
+from metarep_jax.report.pieces import Piece, finished, is_finished, run_piece
+from metarep_jax.report.results import Cells, Result, write_result
 from metarep_jax.report.tables import terminal_table
 from metarep_jax.stages import Compute
 from metarep_jax.train import dividing_devices, local_devices, use_cpu_devices
-from metarep_jax.train.storage import wall_clock
 
 Budget = Literal["trial", "short", "full"]
 RESULTS = ROOT / "experiments" / "results"
@@ -99,46 +94,6 @@ class OmniglotConfig(TableConfig):
 
 
 read_once = lru_cache(maxsize=8)(read_data)
-
-
-class Judged(NamedTuple):
-    """The columns of one seed, and what the table's settings tell beside what was known before."""
-
-    columns: Mapping[str, Interval]
-    shown: Mapping[str, Any] = {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """A training run a seed, and the cells that it gives."""
-
-    row: str
-    columns: tuple[str, ...]
-    protocol: str
-    settings: Mapping[str, Any]  # all that its numbers depend on, its "data" by name among them
-    train: Callable[[Path, int], Any]  # (folder of a seed, seed) -> what was trained; goes on where it stopped
-    judge: Callable[[Sequence[Any]], Sequence[Judged]]  # what was trained, by seed -> what came out
-    steps: int
-    minutes: float  # estimate for two CPU cores
-    version: int = 1  # of the definition: changed where the same settings give other numbers
-    training: str = ""  # names its folder; those that share one train alike, and its time counts once
-    shown: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what the table's settings tell
-    combine: Callable[[Sequence[Interval]], Interval] = interval_over_seeds  # the seeds' intervals into one
-    check: Callable[[], Any] = lambda: None  # raises for data that are missing, before anything is trained
-
-    @property
-    def name(self) -> str:
-        """The row, and the column where it gives but one."""
-        return f"{self.row} {self.columns[0]}" if len(self.columns) == 1 else self.row
-
-    def cell(self, folder: Path, column: str) -> Path:
-        """A cell's file below the folder of the budget."""
-        return folder / self.row / column / "result.json"
-
-
-def each_seed(judge: Callable[[Any, int], Judged]) -> Callable[[Sequence[Any]], Sequence[Judged]]:
-    """Seeds judged one by one: ``judge`` takes what was trained and the seed."""
-    return lambda trained: [judge(one, seed) for seed, one in enumerate(trained)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,94 +181,17 @@ def compute_pieces(table: str, pieces: Sequence[Piece], folder: Path, config: Ta
         if not is_finished(piece, folder, config.seeds):
             piece.check()
 
+    command = command_line(f"experiments.tables.{table}")
+    how: Any = {"seeds": config.seeds, "budget": config.budget, "command": command}
+
     def job(piece: Piece) -> Job:
         def work() -> str:
-            return "; ".join(cell_line(cell) for cell in run_piece(table, piece, folder, config))
+            cells = run_piece(table, piece, folder, **how, published=published)
+            return "; ".join(map(cell_line, cells))
 
         return Job(piece.name, work, lambda: is_finished(piece, folder, config.seeds))
 
     return run_jobs([job(piece) for piece in pieces], config.minutes)
-
-
-def run_piece(table: str, piece: Piece, folder: Path, config: TableConfig) -> list[Result]:
-    """Trains (or finds the training done) and judges a piece, for each seed, and writes a file a cell."""
-    training, trained = piece.training or piece.row, []
-    places = [folder / training / f"seed{seed}" for seed in range(config.seeds)]
-    for seed, place in enumerate(places):
-        claim(place, piece)
-        with wall_clock.counted(place, device_name(device_of_run()), piece.steps):
-            trained.append(piece.train(place, seed))
-    begun = time.perf_counter()
-    with console.status(f"judging {piece.name}"):
-        judged = piece.judge(trained)
-    share = (time.perf_counter() - begun) / len(piece.columns)
-    devices = dict.fromkeys(device for place in places for device in wall_clock.devices_used(place))
-    cells = []
-    for column in piece.columns:
-        intervals = [one.columns[column] for one in judged]
-        cell = cell_result(
-            table,
-            piece.row,
-            column,
-            piece.combine(intervals),
-            budget=config.budget,
-            command=command_line(f"experiments.tables.{table}"),
-            protocol=piece.protocol,
-            seeds=list(range(config.seeds)),
-            settings=plain(piece.settings),
-            shown={
-                "steps": f"{piece.steps:,}",
-                "device": ", ".join(devices),
-                **piece.shown,
-                **judged[0].shown,
-                "seed_means": [round(one.mean, 4) for one in intervals],
-            },
-            training=training,
-            train_s=sum(map(wall_clock.seconds_spent, places)),
-            evaluate_s=share,
-            version=piece.version,
-            beside=published(table, piece.row, column),
-        )
-        write_result(piece.cell(folder, column), cell)
-        cells.append(cell)
-    return cells
-
-
-def claim(place: Path, piece: Piece) -> None:
-    """Makes the folder of a training, or finds that of the same length and definition.
-
-    Raises:
-      ValueError: for another one, since to go on with that gives other numbers than a training from the start.
-    """
-    file, now = place / "piece.json", {"steps": piece.steps, "version": piece.version}
-    before = json.loads(file.read_text()) if file.is_file() else now
-    if differing := [
-        f"{name}: {before.get(name)} before, {now[name]} now" for name in now if before.get(name) != now[name]
-    ]:
-        raise ValueError(f"{place} belongs to another config ({'; '.join(differing)}); give another --run-folder")
-    atomic_write(file, json.dumps(now) + "\n")
-
-
-def finished(piece: Piece, folder: Path, seeds: int) -> list[Result]:
-    """The piece's cells that were computed by its settings and definition, with at least so many seeds."""
-    files = [file for column in piece.columns if (file := piece.cell(folder, column)).is_file()]
-    return [cell for cell in map(read_result, files) if same_identity(cell, piece) and len(cell.seeds) >= seeds]
-
-
-def is_finished(piece: Piece, folder: Path, seeds: int) -> bool:
-    """Whether all cells of a piece are there."""
-    return len(finished(piece, folder, seeds)) == len(piece.columns)
-
-
-def same_identity(cell: Result, piece: Piece) -> bool:
-    """Whether a cell was computed by the settings and the definition of a piece."""
-    version = cell.config.get("version", 1)
-    return version == piece.version and migrated_settings(cell) == plain(piece.settings)
-
-
-def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON holds them."""
-    return json.loads(json.dumps(settings, default=str))
 
 
 def merged_table(table: Table, cells: Sequence[Result], command: str) -> Result:

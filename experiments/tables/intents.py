@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import cattrs
 
 from experiments.cli import parse, with_data_dir
-from experiments.tables.engine import Judged, Piece, Table, TableConfig, each_seed, plain, run_table
+from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig, Splits
 from metarep_jax.data.intent_folds import DATA, fold_of
@@ -39,6 +39,7 @@ from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.report.pieces import Judged, Piece, each_seed, plain
 from metarep_jax.stages import Compute, EvaluateSettings, MetatrainSettings, PretrainSettings, metatrain, pretrain
 from metarep_jax.stages.distil import fitted_encoder
 from metarep_jax.stages.evaluate import few_shot_columns
@@ -95,49 +96,36 @@ def recipe(budget: str) -> Recipe:
     layer, whitened (Su et al. 2021, https://arxiv.org/abs/2103.15316). Prototypical Networks train on a number of shots
     between those of the test.
     """
-    sizes = {
-        "trial": Sizes(12, 400, 16, 1, 4, 32, 4, EpisodeSpec(4, 2, 4)),
-        "short": Sizes(24, 3000, 128, 3, 1500, 128, 250, EpisodeSpec(10, 2, 4)),
-        "full": Sizes(48, 3000, 256, 4, 20_000, 256, 4000, EpisodeSpec(20, 3, 5)),
+    length, vocabulary, width, depth, masked_steps, sentences, meta_steps, episode = {
+        "trial": (12, 400, 16, 1, 4, 32, 4, EpisodeSpec(4, 2, 4)),
+        "short": (24, 3000, 128, 3, 1500, 128, 250, EpisodeSpec(10, 2, 4)),
+        "full": (48, 3000, 256, 4, 20_000, 256, 4000, EpisodeSpec(20, 3, 5)),
     }[budget]
     return Recipe(
-        text=TextConfig(length=sizes.length, vocabulary=sizes.vocabulary),
+        text=TextConfig(length=length, vocabulary=vocabulary),
         encoder=EncoderConfig(
             name="transformer",
-            width=sizes.width,
-            depth=sizes.depth,
-            vocabulary=sizes.vocabulary,
+            width=width,
+            depth=depth,
+            vocabulary=vocabulary,
             readout="first_last",
         ),
         pretrain=PretrainSettings(
             objective=ObjectiveConfig(name="masked_lm", share=0.3),
             augment="none",
             whiten=0.5,
-            optimiser=adamw(1e-3, sizes.masked_steps),
-            train=fit_of(sizes.masked_steps, sizes.sentences),
+            optimiser=adamw(1e-3, masked_steps),
+            train=fit_of(masked_steps, sentences),
         ),
         meta=MetatrainSettings(
             learner=LearnerConfig(name="prototypical", distance="cosine"),
-            episode=sizes.episode,
-            optimiser=adamw(1e-3, sizes.meta_steps),
-            train=dataclasses.replace(fit_of(sizes.meta_steps, 2), validate_every=max(sizes.meta_steps // 5, 1)),
+            episode=episode,
+            optimiser=adamw(1e-3, meta_steps),
+            train=dataclasses.replace(fit_of(meta_steps, 2), validate_every=max(meta_steps // 5, 1)),
         ),
         episodes=8 if budget == "trial" else 600,
         minutes=(30.0, 7.0, 1.0) if budget == "short" else (0.0, 0.0, 0.0),
     )
-
-
-class Sizes(NamedTuple):
-    """What differs between budgets."""
-
-    length: int
-    vocabulary: int
-    width: int
-    depth: int
-    masked_steps: int
-    sentences: int  # of such a step
-    meta_steps: int
-    episode: EpisodeSpec
 
 
 def adamw(rate: float, steps: int) -> OptimiserConfig:

@@ -17,13 +17,14 @@ from pathlib import Path
 import cattrs
 
 from experiments.cli import parse
-from experiments.tables.engine import Budget, Judged, OmniglotConfig, Piece, Table, each_seed, run_table
+from experiments.tables.engine import Budget, OmniglotConfig, Table, run_table
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import Splits, with_labelled_classes
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.report.figures import save_lines
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import Compute, MetatrainSettings, PretrainSettings, metatrain, pretrain
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec, untrained_model

@@ -11,10 +11,10 @@ updates, the paths of some episodes and the course of training.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cattrs
 import jax
@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.cli import console, parse
-from experiments.tables.engine import Judged, Piece, Table, TableConfig, run_table
+from experiments.cli import parse
+from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
 from metarep_jax.data.environments import environment_feed, task_of
 from metarep_jax.data.navigation import NavigationParameters, navigation
@@ -31,8 +31,10 @@ from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
 from metarep_jax.evaluate.paths import paths_to_goals
 from metarep_jax.evaluate.returns import returns_by_updates
+from metarep_jax.evaluate.step_sizes import Judge, Policy, choose_step_sizes
 from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.report.figures import save_learning_curves, save_lines, save_paths
+from metarep_jax.report.pieces import Judged, Piece
 from metarep_jax.report.results import read_result
 from metarep_jax.train import (
     FitConfig,
@@ -92,19 +94,6 @@ class NavigationConfig(TableConfig):
         )
 
 
-class Policy(NamedTuple):
-    """An initial policy, and the step sizes of its first and its later updates."""
-
-    params: Any
-    state: Any
-    rate: float
-    later: float
-
-
-Judge = Callable[[Policy, int], np.ndarray]
-Rates = tuple[float, float]  # step sizes of the first and of later updates
-
-
 def learner_of(rate: float | Array, later: float | Array | None = None, inner_steps: int = 1) -> MetaLearner:
     """MAML's policy gradient; with 0 inner steps, a policy for all goals at once."""
     return policy_gradient(ENCODER, ENVIRONMENT, inner_lr=rate, later_lr=later, inner_steps=inner_steps, least_std=0.2)
@@ -161,32 +150,10 @@ def key_of(stream: int) -> Array:
     return jax.random.fold_in(jax.random.key(0), stream)
 
 
-def best_rates(judge: Judge, weights: Sequence[Any], tried: list[Rates], columns: slice, what: str) -> Rates:
-    """Those of the highest return after the updates of ``columns``, a mean over the policies; prints all."""
-
-    def value(rates: Rates) -> float:
-        policies = [Policy(params, state, *rates) for params, state in weights]
-        return float(np.mean([judge(policy, k)[:, columns] for k, policy in enumerate(policies)]))
-
-    values = [value(rates) for rates in tried]
-    each = ", ".join(f"{first:g}, {later:g}: {value:.1f}" for (first, later), value in zip(tried, values))
-    console.print(f"{what} by step sizes: {each}", highlight=False)
-    return tried[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
-
-
-def step_sizes(judge: Judge, row: str, weights: Sequence[Any]) -> Rates:
-    """Step sizes of the first update (MAML's is its training's) and of later ones, by returns on goals of their own."""
-    first = INNER_LR
-    if row != "maml":
-        tried = [(rate, 0.0) for rate in RATES]
-        first, _ = best_rates(judge, weights, tried, slice(1, 2), f"{row}: return after 1 update")
-    tried = [(first, later) for later in (0.0, *RATES)]
-    return best_rates(judge, weights, tried, slice(2, None), f"{row}: mean return after 2 and 3 updates")
-
-
 def judge_row(config: NavigationConfig, row: str, weights: Sequence[Any]) -> list[Judged]:
     """Mean returns on test goals, of all seeds with the step sizes that serve them best together."""
-    rates = step_sizes(judge_on(config, CHOICE, CHOICE_GOALS), row, weights)
+    choice, first = judge_on(config, CHOICE, CHOICE_GOALS), INNER_LR if row == "maml" else None
+    rates = choose_step_sizes(choice, weights, RATES, what=row, first=first)
     judge, judged = judge_on(config, TEST, config.goals), []
     for seed, (params, state) in enumerate(weights):
         returns = judge(Policy(params, state, *rates), seed)

@@ -17,7 +17,7 @@ from typing import Any
 import cattrs
 
 from experiments.cli import parse
-from experiments.tables.engine import Budget, Judged, OmniglotConfig, Piece, Table, each_seed, run_table
+from experiments.tables.engine import Budget, OmniglotConfig, Table, run_table
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
@@ -27,6 +27,7 @@ from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.report.figures import save_gains
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import (
     Compute,
     DistilSettings,

@@ -68,7 +68,7 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     steps = length.inner_steps or paper.inner_steps
     assert steps is not None
     inner_lr, test_steps, rate = _rule(row, way, budget, steps)
-    own = {} if inner_lr is None else {"inner_lr": inner_lr}
+    own: dict[str, Any] = {} if inner_lr is None else {"inner_lr": inner_lr}
     own |= {"order": 1} if row == "first_order_maml" else {}
     own |= {"multi_step_updates": length.steps // ANNEALED} if row == "maml_pp" else {}
     learner = LearnerConfig(NAMES.get(row, row), inner_steps=steps, test_steps=test_steps, **own)

@@ -17,11 +17,12 @@ from pathlib import Path
 import cattrs
 
 from experiments.cli import parse
-from experiments.tables.engine import Budget, Judged, OmniglotConfig, Piece, Table, check_names, each_seed, run_table
+from experiments.tables.engine import Budget, OmniglotConfig, Table, check_names, run_table
 from experiments.tables.omniglot_methods import COLUMNS, SHARED, SHORT, gradient_method, reptile, shared_method
 from experiments.tables.omniglot_plan import Plan, as_trial, settings_of_training, trainings, way_and_shot
 from metarep_jax.data import Splits, with_validation_classes
 from metarep_jax.model import Model
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import metatrain
 from metarep_jax.stages.evaluate import few_shot_columns
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli import parse
-from experiments.tables.engine import Judged, OmniglotConfig, Piece, Table, each_seed, run_table
+from experiments.tables.engine import OmniglotConfig, Table, run_table
 from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import Splits
 from metarep_jax.model import Model
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import Compute, EvaluateSettings, metatrain, pretrain, rounds
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec, untrained_model

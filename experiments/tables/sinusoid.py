@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.cli import parse
-from experiments.tables.engine import Judged, Piece, Table, TableConfig, check_names, each_seed, run_table
+from experiments.tables.engine import Table, TableConfig, check_names, run_table
 from experiments.tables.published import COLUMNS
 from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
 from metarep_jax.encoders.mlp import MLP
@@ -31,6 +31,7 @@ from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictio
 from metarep_jax.metalearn import LEARNERS
 from metarep_jax.metalearn.maml import maml
 from metarep_jax.report.figures.regression import Fit, save_regression
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.train import FitConfig, OptimiserConfig, fit, local_devices, meta_learning, open_run
 from metarep_jax.types import Examples, MetaLearner
 
@@ -75,14 +76,14 @@ def methods(names: Sequence[str]) -> dict[str, Method]:
     steps = {"trial": 20, "short": 8_000, "full": 70_000}
     plain: Any = partial(maml, ENCODER, way=1, output="mean", inner_lr=0.01, test_steps=1)
     meta_sgd, fewer = LEARNERS["meta_sgd"](ENCODER, way=1, output="mean"), {"short": 12_000, "full": 60_000}
-    unadapted, at_once = plain(inner_steps=0), {"by_shot": False}
+    unadapted = plain(inner_steps=0)
     known = {
         "maml": Method(plain(), steps, 25, "α = 0.01"),
         "first_order_maml": Method(plain(order=1), steps, 25, "α = 0.01"),
         "meta_sgd": Method(meta_sgd, steps | fewer, 4, "α learned from 0.005–0.1"),
-        USUAL[3]: Method(unadapted, steps, 25, "one network for all tasks, fine-tuned", **at_once, rates=RATES),
+        USUAL[3]: Method(unadapted, steps, 25, "one network for all tasks, fine-tuned", by_shot=False, rates=RATES),
         USUAL[4]: Method(
-            unadapted, steps, 25, "told amplitude and phase, not adapted", told=True, **at_once, adapts=False
+            unadapted, steps, 25, "told amplitude and phase, not adapted", told=True, by_shot=False, adapts=False
         ),
     }
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from experiments.cli import parse, with_data_dir
-from experiments.tables.engine import Judged, Piece, Table, TableConfig, each_seed, plain, run_table
+from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig
 from metarep_jax.data.audio import AudioConfig, Digits, load_fsdd
@@ -41,6 +41,7 @@ from metarep_jax.encoders.features import compute_features
 from metarep_jax.evaluate import interval_over_seeds
 from metarep_jax.evaluate.speech_probes import probe_digits
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.report.pieces import Judged, Piece, each_seed, plain
 from metarep_jax.stages import PretrainSettings, pretrain
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig

@@ -16,8 +16,9 @@ from experiments.tables import (
     sinusoid,
     spoken_digits,
 )
-from experiments.tables.engine import RESULTS, OmniglotConfig, plain, same_identity
-from experiments.tables.migrate import migrated_settings
+from experiments.tables.engine import RESULTS, OmniglotConfig
+from metarep_jax.report.migrate import migrated_settings
+from metarep_jax.report.pieces import plain, same_identity
 from metarep_jax.report.results import read_result
 
 PIECES = {

@@ -21,7 +21,7 @@ from metarep_jax.stages.projector import Projected, projector_features
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1)).astype(np.uint8)
 ENCODER = EncoderConfig(name="mlp", width=6)
 POOL = pool_of_arrays(IMAGES, np.arange(40) % 4)
-NAMES = dict.fromkeys(("train", "val", "test"), tuple("abcd"))
+NAMES = {part: tuple("abcd") for part in ("train", "val", "test")}
 SPLITS = Splits(POOL, POOL, POOL, NAMES, find_protocol("vinyals-no-rotations", "omniglot"), DataConfig("omniglot"))
 
 

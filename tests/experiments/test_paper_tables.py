@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import threading
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from experiments.tables import engine, omniglot_supervised, sinusoid
-from experiments.tables.engine import compute_pieces, is_finished, merge, merged_table, plain, same_identity
+from experiments.tables.engine import Budget, compute_pieces, merge, merged_table
 from experiments.tables.omniglot_plan import settings_of_training, trainings, way_and_shot
 from experiments.tables.omniglot_supervised import COLUMNS, GRID, METHODS, MORE, SupervisedConfig, piece_of, plan
 from experiments.tables.published import ROWS, published
@@ -20,6 +21,7 @@ from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.report.cells import best_of, cell_result, read_cells
+from metarep_jax.report.pieces import is_finished, plain, same_identity
 from metarep_jax.report.results import read_result, write_result
 from metarep_jax.train import FitConfig, OptimiserConfig, Terminated, read_lines
 from metarep_jax.train.storage import wall_clock
@@ -33,7 +35,7 @@ SIZE = 6
 
 
 def test_every_method_has_a_plan_for_every_column_and_budget():
-    for row, column, budget in itertools.product(METHODS, COLUMNS, ("trial", "short", "full")):
+    for row, column, budget in itertools.product(METHODS, COLUMNS, get_args(Budget)):
         made = plan(row, column, budget)
         assert (made.row, made.column, f"{made.test.way}w{made.test.shot}s") == (row, column, column)
         assert made.train_minutes > 0 and made.test_minutes > 0
@@ -83,11 +85,18 @@ def test_a_setting_that_is_added_later_does_not_make_a_finished_cell_another():
 
 
 def test_published_numbers_are_read_with_their_intervals():
-    assert published(TABLE, "maml", "20w1s")[:2] == (95.8, 0.3)
-    assert published(TABLE, "prototypical", "5w5s")[:2] == (99.7, None)
+
+    def number(*place):
+        found = published(*place)
+        assert found is not None
+        return found
+
+    assert number(TABLE, "maml", "20w1s")[:2] == (95.8, 0.3)
+    assert number(TABLE, "prototypical", "5w5s")[:2] == (99.7, None)
     assert published(TABLE, "anil", "5w1s") is None and published(TABLE, "boil", "5w1s") is None
-    assert published("sinusoid", "meta_sgd", "10shot")[:2] == (0.53, 0.09)
-    assert not published(TABLE, "ridge", "5w1s").checked
+    assert number("sinusoid", "meta_sgd", "10shot")[:2] == (0.53, 0.09)
+    assert number("navigation", "maml", "1 update").mean == -11.68
+    assert not number(TABLE, "ridge", "5w1s").checked
     for table, rows in ROWS.items():
         for row, (numbers, _) in rows.items():
             assert len(numbers.split()) == len(engine.COLUMNS[table]), row

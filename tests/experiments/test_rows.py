@@ -5,20 +5,12 @@ import dataclasses
 import pytest
 
 from experiments.tables import omniglot_unsupervised
-from experiments.tables.engine import (
-    Judged,
-    OmniglotConfig,
-    Piece,
-    TableConfig,
-    compute_pieces,
-    finished,
-    run_piece,
-    run_table,
-)
+from experiments.tables.engine import OmniglotConfig, TableConfig, compute_pieces, run_table
 from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.omniglot_objectives import recipes
 from metarep_jax.evaluate import Interval
 from metarep_jax.pretrain import OBJECTIVES
+from metarep_jax.report.pieces import Judged, Piece, finished, run_piece
 from metarep_jax.train import Terminated
 
 TABLE = "omniglot_unsupervised"
@@ -43,8 +35,7 @@ def piece(train=lambda folder, seed: seed, **changed):
 
 
 def test_a_piece_writes_a_cell_a_column_and_is_finished_then(tmp_path):
-    config = TableConfig(seeds=3)
-    cells = run_piece(TABLE, piece(), tmp_path, config)
+    cells = run_piece(TABLE, piece(), tmp_path, seeds=3, budget="short", command="c")
     assert [cell.cells["byol"]["5w1s"]["mean"] for cell in cells[:1]] == [91.0]
     assert cells[0].config["cell"]["seed_means"] == [90.0, 91.0, 92.0] and cells[0].seeds == [0, 1, 2]
     kept = finished(piece(), tmp_path, 3)
@@ -60,7 +51,7 @@ def test_a_seed_is_trained_in_a_folder_of_its_own(tmp_path):
     def train(folder, seed):
         seen.append((folder.relative_to(tmp_path).as_posix(), seed, folder.is_dir()))
 
-    run_piece(TABLE, piece(train), tmp_path, TableConfig(seeds=2))
+    run_piece(TABLE, piece(train), tmp_path, seeds=2, budget="short", command="c")
     assert seen == [("byol/seed0", 0, True), ("byol/seed1", 1, True)]
 
 
