@@ -7,6 +7,7 @@ draws the table and the README anew.
 """
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -118,6 +119,9 @@ def run_table(table: Table, config: TableConfig, pieces: Callable[[], Sequence[P
             result = merge(table, config.folders)
             if table.figure is not None:
                 table.figure(RESULTS / "figures" / f"{table.name}.png", result.cells)
+            for budget in ("short", "full"):  # the longer one's pictures stay
+                for picture in sorted(each for place in config.folders for each in place.rglob(f"{budget}/figures/*.png")):
+                    shutil.copyfile(picture, RESULTS / "figures" / f"{table.name}_{picture.name}")
             draw_readme()
             return
         folder = config.folder(table.name)
