@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from experiments.cli import Report, command_line, console, errors_as_messages, parse, settings_of, write_report
 from metarep_jax.data.environments import Trajectories, environment_feed, task_of
-from metarep_jax.data.navigation import FASTEST, NavigationParameters, Reward, navigation
+from metarep_jax.data.navigation_environment import FASTEST, NavigationParameters, Reward, navigation
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval, interval_over_seeds
 from metarep_jax.evaluate.returns import returns_by_updates

@@ -10,9 +10,9 @@ import numpy as np
 
 from experiments.cli import read_data, with_data_dir
 from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
+from metarep_jax.data.named_texts import read_texts
 from metarep_jax.data.protocols import Classes
 from metarep_jax.data.splits import resolved
-from metarep_jax.data.text import read_texts
 from metarep_jax.data.tokenizer import keep_tokenizer, train_tokenizer
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.types import Pool

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from experiments.cli import command_line, console, errors_as_messages, parse
 from experiments.tables import published, wall_clock
 from experiments.tables.cells import cell_line, cell_result, device_name, merged
-from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
+from metarep_jax.data.sinusoid_tasks import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import Interval, interval, interval_over_seeds
 from metarep_jax.metalearn import LEARNERS

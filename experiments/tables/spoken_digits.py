@@ -37,7 +37,7 @@ from experiments.tables.rows import Row, RowsConfig, RowTable
 from experiments.tables.rows import main as run_table
 from experiments.tables.runs import compute_in
 from metarep_jax.data import DataConfig, Protocol, Splits, pool_of_arrays
-from metarep_jax.data.audio import AudioConfig, Digits, load_fsdd
+from metarep_jax.data.recordings import AudioConfig, Digits, load_fsdd
 from metarep_jax.data.splits import resolved
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.features import compute_features

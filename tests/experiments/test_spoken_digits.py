@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from experiments.tables import spoken_digits
 from experiments.tables.spoken_digits import SpokenDigitsConfig, is_test, probe, probes, rows_of, splits_of
 from metarep_jax.data import DataConfig
-from metarep_jax.data.audio import Digits
+from metarep_jax.data.recordings import Digits
 from metarep_jax.report.results import read_result
 
 SPEAKERS, TAKES = ("ann", "bob", "eve"), 8
