@@ -7,8 +7,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array
 
-from metarep_jax.encoders import split_variables
-from metarep_jax.metalearn.features import apply_with_layers
+from metarep_jax.encoders import apply_with_layers, split_variables
 from metarep_jax.types import Outputs
 
 

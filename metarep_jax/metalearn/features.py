@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from metarep_jax.encoders import apply_with_layers
 from metarep_jax.metalearn.norm_modes import query_forward
 from metarep_jax.types import Context, Examples, Outputs
 
@@ -58,24 +59,6 @@ def _encode(encoder: nn.Module, params: Any, state: Any, layers: tuple[str, ...]
         return {"features": features.astype(_at_least_float32(features.dtype)), **named}, moved
 
     return forward
-
-
-def apply_with_layers(
-    encoder: nn.Module, variables: Any, x: Array, mask: Any = None, running: bool = False, names: Any = ()
-) -> tuple[Array, dict[str, Array], Any]:
-    """``(features, layers, moved statistics)`` of one pass, with the layers of those ``names``.
-
-    Raises:
-      ValueError: for a layer that the encoder does not have; lists those that it has.
-    """
-    wanted = ["batch_stats", "intermediates"] if names else ["batch_stats"]
-    features, updated = encoder.apply(variables, x, mask, running, mutable=wanted)
-    layers = updated.get("intermediates", {})
-    for name in names:
-        if name not in layers:
-            known = ", ".join(sorted(layers)) or "none"
-            raise ValueError(f"the encoder {type(encoder).__name__} has no layer {name!r}; it has: {known}")
-    return features, {name: layers[name] for name in names}, updated.get("batch_stats", {})
 
 
 def _at_least_float32(dtype: Any) -> Any:

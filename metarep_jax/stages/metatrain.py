@@ -89,7 +89,7 @@ def _trained(
     identity: dict[str, Any],
 ) -> Model:
     pool = splits.train
-    encoder = make_encoder(config, dtype=compute.dtype, adapted=adapts_encoder(settings.learner.name))
+    encoder = make_encoder(config, dtype=compute.dtype, adapted=adapts_encoder(settings.learner))
     if variables is not None:
         check_encoder_variables(encoder, variables, pool.inputs[:2])
     learner = make_learner(settings.learner, encoder, way=settings.episode.way)
@@ -184,7 +184,7 @@ def validation(
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:
         del step
-        model = Model(card, params["student"] if student else params, state)
+        model = Model(card, params["student"], state["student"]) if student else Model(card, params, state)
         accuracy = few_shot_columns(model, splits, columns[:1], compute, part="val", episodes=episodes)
         return {"val_accuracy": next(iter(accuracy.values())).mean}
 

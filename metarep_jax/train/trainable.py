@@ -32,7 +32,7 @@ def meta_learning(
     """Stage 2: the learner's meta-gradient on a batch of episodes (leading task axis).
 
     Args:
-      learner: its own ``meta_grad``, or the default, ``metalearn.base.meta_gradient``.
+      learner: its own ``meta_grad``, or the default, ``metalearn.meta_gradient``.
       spec: what the feed's episodes are sampled by; checked against the batch before anything compiles.
       encoder_params: an earlier stage's encoder, to start from.
       chunk: tasks taken at once; None chooses for the backend.
