@@ -7,11 +7,11 @@ import pytest
 
 from metarep_jax.distill import (
     TERMS,
-    loss_of,
     cross_entropy,
     distillation_loss,
     feature_regression,
     hint,
+    loss_of,
     make_loss,
     soft_targets,
 )
