@@ -19,6 +19,7 @@ from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.model import Model, load
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity
+from metarep_jax.stages.evaluate import mean_over_models
 from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
@@ -32,6 +33,9 @@ class CommonConfig:
     """Where the run writes; default: runs/NAME-DATA. The same command resumes what was interrupted."""
     seed: int = 0
     """All randomness of the run follows from it."""
+    seeds: int = 1
+    """So many runs, of this seed and those after it, one after the other, each in a folder of its own; the result is
+    their means, with intervals over seeds."""
     devices: int | None = None
     """Devices to use; default: all that divide a batch (on a CPU, one a core)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -49,6 +53,8 @@ class CommonConfig:
             raise ValueError("--processes and --process-index must go with a --coordinator, such as HOST:PORT or auto")
         if self.seed < 0:
             raise ValueError(f"--seed must not be negative, got {self.seed}")
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
         if self.devices is not None and self.devices < 1:
             raise ValueError(f"--devices must be at least 1, got {self.devices}")
 
@@ -89,18 +95,32 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
         with open_run(folder, training_settings(config), inputs=inputs, other_steps=True, hold=on_main_process()):
             if splits.tokenizer is not None and on_main_process():
                 keep_tokenizer(folder, splits.tokenizer)
-            compute = Compute(folder, config.seed, config.devices, config.precision)
-            report = work(config, splits, compute)
-            write_report(
-                folder,
-                report,
-                name=name,
-                command=command_line(f"experiments.{name}"),
-                config=settings_of(config),
-                protocol=f"{splits.protocol.name}: {splits.protocol.description}",
-                seeds=[config.seed],
-                wall_clock_s=time.perf_counter() - started,
-            )
+            described = {
+                "name": name,
+                "command": command_line(f"experiments.{name}"),
+                "config": settings_of(config),
+                "protocol": f"{splits.protocol.name}: {splits.protocol.description}",
+            }
+            compute, reports = Compute(folder, config.seed, config.devices, config.precision), []
+            seeds = range(config.seed, config.seed + config.seeds)
+            for seed in seeds:
+                own, begun = compute, time.perf_counter()
+                if config.seeds > 1:
+                    own = dataclasses.replace(compute.below(f"seed{seed}"), seed=seed)
+                    console.print(f"[bold]seed {seed}[/], the last is {seeds[-1]}; folder {own.folder}")
+                reports.append(work(dataclasses.replace(config, seed=seed, seeds=1), splits, own))
+                if config.seeds > 1:
+                    spent = time.perf_counter() - begun
+                    write_report(own.folder, reports[-1], **described, seeds=[seed], wall_clock_s=spent)
+            report = reports[0] if config.seeds == 1 else mean_report(reports)
+            write_report(folder, report, **described, seeds=list(seeds), wall_clock_s=time.perf_counter() - started)
+
+
+def mean_report(reports: Sequence[Report]) -> Report:
+    """The means over seeds, with the first seed's figures."""
+    notes = [f"means over {len(reports)} seeds, with the wider interval of that over episodes and that over seeds; the"
+             " figures are of the first seed"]  # fmt: skip
+    return Report(mean_over_models([report.cells for report in reports], one_test=False), reports[0].figures, notes)
 
 
 @contextlib.contextmanager
@@ -180,7 +200,8 @@ def settings_of(config: Any) -> dict[str, Any]:
 def training_settings(config: Any) -> dict[str, Any]:
     """Those settings that a trained model depends on: a finished run may be judged again on other test episodes."""
     settings = settings_of(config)
-    settings.pop("evaluate", None)
+    for judging in ("evaluate", "seeds"):
+        settings.pop(judging, None)
     return settings
 
 

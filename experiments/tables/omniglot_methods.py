@@ -119,7 +119,10 @@ def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     steps = length.inner_steps or paper.inner_steps
     assert steps is not None
     inner_lr, test_steps, rate = _rule(row, way, budget, steps)
-    own: dict[str, dict[str, Any]] = {"first_order_maml": {"order": 1}, "maml_pp": {"multi_step_updates": length.steps // ANNEALED}}
+    own: dict[str, dict[str, Any]] = {
+        "first_order_maml": {"order": 1},
+        "maml_pp": {"multi_step_updates": length.steps // ANNEALED},
+    }
     rates = {} if inner_lr is None else {"inner_lr": inner_lr}
     learner = LearnerConfig(NAMES.get(row, row), inner_steps=steps, test_steps=test_steps, **rates, **own.get(row, {}))
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"

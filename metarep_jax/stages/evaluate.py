@@ -15,7 +15,8 @@ from metarep_jax.encoders.features import Identity, compute_features, over_views
 from metarep_jax.evaluate import (
     Interval,
     feature_pool,
-    few_shot_accuracy,
+    few_shot_values,
+    interval,
     interval_over_seeds,
     linear_probe,
     nearest_neighbours,
@@ -23,8 +24,10 @@ from metarep_jax.evaluate import (
 )
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model
+from metarep_jax.report.episodes import save_episodes
 from metarep_jax.report.results import Cell, Cells
 from metarep_jax.stages.compute import EPISODES, Compute
+from metarep_jax.train import on_main_process
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
 log = logging.getLogger(__name__)
@@ -120,6 +123,7 @@ def few_shot_columns(
     inner_steps: int | None = None,
     views: int = 0,
     embed: Callable[[Any], Any] | None = None,
+    values: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Interval]:
     """Accuracy in % by column. Columns that a learner with a head of its own cannot take are left out.
 
@@ -136,6 +140,7 @@ def few_shot_columns(
       inner_steps: at test; None: the learner's own.
       views: of each image, over which frozen features are averaged.
       embed: gives the features in place of the model's own encoder.
+      values: gets each column's accuracies, episode by episode.
     """
     pool: Pool = getattr(splits, part)
     columns, once = {}, None
@@ -155,10 +160,13 @@ def few_shot_columns(
             learner = make_learner(model.spec.learner, identity, way=spec.way)
             params, state = params | {"encoder": {}}, state | {"encoder": {}}
             rows, sampled = once, dataclasses.replace(spec, rotations="none")
-        columns[spec.name] = few_shot_accuracy(
+        accuracies = few_shot_values(
             learner, params, state, rows, sampled,
             key=compute.key(EPISODES), episodes=episodes, ctx=ctx, mapper=compute.mapper,
         )  # fmt: skip
+        columns[spec.name] = interval(accuracies)
+        if values is not None:
+            values[spec.name] = accuracies
     return columns
 
 
@@ -184,19 +192,25 @@ def few_shot_rows(
     modes: bool = False,
     inner_steps: int | None = None,
 ) -> Cells:
-    """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it."""
+    """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it.
+
+    Accuracies episode by episode are kept in the folder of ``compute``, for ``experiments.compare``.
+    """
     protocol = splits.protocol
     specs = settings.columns(protocol, splits.test)
     episodes = settings.episodes or protocol.episodes
     judged = specs if settings.every_mode else specs[:1]
     rows: Cells = {}
+    values: dict[str, dict[str, np.ndarray]] = {}
     for row, model in models.items():
         log.info("evaluating %s on %d episodes a column", row, episodes)
+        values[row] = {}
         rows[row] = as_cells(
             few_shot_columns(
-                model, splits, specs, compute, episodes=episodes, inner_steps=inner_steps, views=settings.views
+                model, splits, specs, compute,
+                episodes=episodes, inner_steps=inner_steps, views=settings.views, values=values[row],
             )
-        )
+        )  # fmt: skip
         if not modes or not specs:
             continue
         own = protocol.norm or model.learner(specs[0].way).test_context.norm
@@ -209,6 +223,9 @@ def few_shot_rows(
                     episodes=settings.mode_episodes, mode=mode, inner_steps=inner_steps,
                 )
             )  # fmt: skip
+    if on_main_process():
+        source = {"data": splits.digest, "protocol": protocol.name, "seed": str(compute.seed)}
+        save_episodes(compute.folder, values, **source)
     return rows
 
 
@@ -240,14 +257,17 @@ def probe_rows(model: Model, splits: Splits) -> Cells:
     }
 
 
-def mean_over_models(each: Sequence[Cells]) -> Cells:
-    """The means over several models, such as one a seed, of the cells that all of them have."""
+def mean_over_models(each: Sequence[Cells], *, one_test: bool = True) -> Cells:
+    """The means over several models, such as one a seed, of the cells that all of them have.
+
+    ``one_test``: whether all were judged on the same episodes.
+    """
     first, *others = each
     if not others:
         return first
 
     def mean(row: str, column: str) -> Cell:
-        mean, ci95, n = interval_over_seeds([Interval(**cells[row][column]) for cells in each], one_test=True)
+        mean, ci95, n = interval_over_seeds([Interval(**cells[row][column]) for cells in each], one_test=one_test)
         return {"mean": mean, "ci95": ci95, "n": n}
 
     shared = {
