@@ -1,4 +1,4 @@
-"""Compare finished runs: one table, one figure of their results and one of their training, and what differs beyond chance.
+"""Compare finished runs: one table, a figure of results and one of training, and what differs beyond chance.
 
     python -m experiments.compare runs/metatrain-glyphs runs/metatrain-prototypical
     python -m experiments.compare runs/a runs/b runs/c --rows student meta_learned --folder runs/a-b-c
@@ -33,10 +33,6 @@ class CompareConfig:
     """Rows of their results to compare; default: all."""
     folder: Path = Path("runs/compare")
     """Where the comparison is written."""
-
-    def __post_init__(self):
-        if len(self.runs) < 2:
-            raise ValueError(f"give two or more folders of finished runs, got {len(self.runs)}")
 
 
 def read_run(folder: Path, rows: Sequence[str]) -> Result:
@@ -115,8 +111,10 @@ def episodes_of(folder: Path, result: Result) -> Episodes | None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Reads the runs, and writes their comparison."""
-    config, started = parse(CompareConfig, __doc__, CompareConfig((Path("a"), Path("b"))), args), time.perf_counter()
+    config, started = parse(CompareConfig, __doc__, args=args), time.perf_counter()
     with errors_as_messages():
+        if len(config.runs) < 2:
+            raise ValueError(f"give two or more folders of finished runs, got {len(config.runs)}")
         names = names_of(config.runs)
         results = {name: read_run(folder, config.rows) for name, folder in zip(names, config.runs, strict=True)}
         episodes = {name: episodes_of(folder, results[name]) for name, folder in zip(names, config.runs, strict=True)}

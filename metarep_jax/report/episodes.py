@@ -32,7 +32,7 @@ def save_episodes(folder: Path, values: Mapping[str, Mapping[str, Float[np.ndarr
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"{row}\t{column}": value for row, columns in values.items() for column, value in columns.items()}
     stream = io.BytesIO()
-    np.savez_compressed(stream, source=np.array(json.dumps(source)), **arrays)
+    np.savez_compressed(stream, **{"source": np.array(json.dumps(source)), **arrays})  # type: ignore[arg-type]
     atomic_write(folder / FILE, stream.getvalue())
 
 
