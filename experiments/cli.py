@@ -20,6 +20,7 @@ from metarep_jax.model import Model, load
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity
 from metarep_jax.stages.evaluate import mean_over_models
+from metarep_jax.stages.features import model_of_weights_file
 from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
@@ -40,6 +41,8 @@ class CommonConfig:
     """Devices to use; default: all that divide a batch (on a CPU, one a core)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; auto: bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
+    allow: tuple[str, ...] = ()
+    """Modules of your own that models in run folders may name: loading them runs their code."""
     coordinator: str | None = None
     """Several hosts: HOST:PORT of the first process, or auto (TPU pods, Slurm). Every process gets the same command and
     sees the same disk; the first one writes."""
@@ -72,6 +75,7 @@ class Report(NamedTuple):
     notes: Sequence[str] = ()
 
 
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # the last three are pickles, and refused with what to do
 Work = Callable[[Any, Splits, Compute], Report]  # (config, data, where and how)
 
 
@@ -155,13 +159,22 @@ def read_data(data: DataConfig) -> Splits:
         return load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
 
 
-def load_model(folder: Path, splits: Splits) -> Model:
-    """The model of a finished run, for these data.
+def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model:
+    """The model of a finished run, or the encoder whose weights a safetensors file holds, for these data.
+
+    Args:
+      folder: of the run, or a file NAME.safetensors of torchvision's ResNets or timm's Vision Transformers.
+      splits: the data.
+      allow: modules of one's own that the model may name.
 
     Raises:
-      ValueError: when it takes token ids of another tokenizer, or recordings at another rate.
+      FileNotFoundError: when there is none.
+      ValueError: when it does not take the data, or names a module that is not allowed.
     """
-    model = load(folder.expanduser())
+    folder = folder.expanduser()
+    if folder.suffix in WEIGHTS:
+        return model_of_weights_file(folder, splits)
+    model = load(folder, allow=allow)
     check_model(model, folder, splits)
     return model
 
@@ -189,7 +202,7 @@ def _token_ids(tokenizer: str) -> str:
 def settings_of(config: Any) -> dict[str, Any]:
     """The config as plain values, without where data lie and where the run is computed and written."""
     settings = cattrs.unstructure(config)
-    for where in ("run_folder", "coordinator", "processes", "process_index"):
+    for where in ("run_folder", "allow", "coordinator", "processes", "process_index"):
         settings.pop(where, None)
     data = settings.get("data", {})
     for place in ("data_dir", "cache_dir", "tokenizer_from"):

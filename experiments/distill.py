@@ -47,7 +47,7 @@ class DistillConfig(CommonConfig):
 
 def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:
     """Trains the student and judges it beside its teacher."""
-    folder, teacher = compute.folder, load_model(config.teacher, splits)
+    folder, teacher = compute.folder, load_model(config.teacher, splits, config.allow)
     models = {"teacher": teacher, "student": distil(config.distill, splits, teacher, compute, mode=config.mode)}
     figures = []
     if config.mode == "classes":

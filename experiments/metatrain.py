@@ -49,8 +49,8 @@ class MetatrainConfig(CommonConfig):
 def work(config: MetatrainConfig, splits: Splits, compute: Compute) -> Report:
     """Meta-trains, and judges the learner under every batch-norm mode."""
     folder, settings = compute.folder, config.meta
-    start = load_model(config.start, splits) if config.start else None
-    features = load_model(config.features, splits) if config.features else start
+    start = load_model(config.start, splits, config.allow) if config.start else None
+    features = load_model(config.features, splits, config.allow) if config.features else start
     model = metatrain(
         settings, splits, compute,
         start=start, encoder=None if start else config.encoder, embed=features.embed if features else None,

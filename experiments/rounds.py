@@ -45,7 +45,7 @@ def work(config: RoundsConfig, splits: Splits, compute: Compute) -> Report:
     if config.start is None:
         start = pretrain(config.pretrain, splits, compute.below("pretrain"), encoder=config.encoder)
     else:
-        start = load_model(config.start, splits)
+        start = load_model(config.start, splits, config.allow)
     after = rounds(config.rounds, splits, start, compute)
     models = {"untrained": untrained_model(start.spec.encoder, splits, compute, config.pretrain.whiten)}
     models |= {"pretrained": start} | {f"round_{number}": model for number, model in enumerate(after, start=1)}

@@ -52,7 +52,7 @@ class TransferConfig(CommonConfig):
 
 def work(config: TransferConfig, splits: Splits, compute: Compute) -> Report:
     """Trains the classifier and judges it."""
-    start = load_model(config.start, splits) if config.start else None
+    start = load_model(config.start, splits, config.allow) if config.start else None
     model = transfer(config.transfer, splits, compute, start=start, mode=config.mode)
     row = as_cells({f"{len(model.spec.class_names)} classes": class_accuracy(model, splits, compute)})
     cells = {config.mode: row | parameter_cells({config.mode: model})[config.mode]}
