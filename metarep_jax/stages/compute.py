@@ -14,6 +14,8 @@ from jaxtyping import Array, Key
 
 from metarep_jax.data import Splits
 from metarep_jax.model import Model, is_whole, load, modules_named, save_model
+from metarep_jax.model.storage import SPEC, read_arrays, read_model
+from metarep_jax.stages.checks import flags_below
 from metarep_jax.train import (
     FitConfig,
     compute_dtype,
@@ -24,7 +26,7 @@ from metarep_jax.train import (
     open_run,
 )
 from metarep_jax.train.processes import broadcast_from_main
-from metarep_jax.train.storage.inputs import Input
+from metarep_jax.train.storage.inputs import Input, Inputs
 from metarep_jax.train.storage.packing import digest_of
 
 log = logging.getLogger(__name__)
@@ -82,10 +84,10 @@ def finished_or_trained(
     what: str,
     identity: Mapping[str, Any],
     splits: Splits,
-    train: Callable[[], Model],
+    train: Callable[[Inputs], Model],
     *,
-    start: Model | None = None,
-    teacher: Model | None = None,
+    flags: str,
+    **models: Model | None,
 ) -> Model:
     """The model that an earlier call finished in the stage's folder, or a newly trained one, which is saved there.
 
@@ -94,26 +96,39 @@ def finished_or_trained(
       what: names the stage in messages.
       identity: the settings that the model depends on.
       splits: the data that it is trained on.
-      train: trains the model, or goes on with it from its checkpoints.
-      start, teacher: the models that it depends on.
+      train: trains the model, or goes on with it from its checkpoints; takes the digests of what it depends on.
+      flags: what the stage's flags begin with, for messages: "meta" for --meta.train.steps.
+      **models: those that it depends on, such as ``start`` and ``teacher``.
 
     Raises:
       ValueError: for a folder of other settings, data or models; names what differs. Nothing on disk is changed.
     """
-    models = {"start": start, "teacher": teacher}
     inputs = {"data": data_identity(splits)}
     inputs |= {name: model_identity(model) for name, model in models.items() if model is not None}
-    with open_run(
+    held = open_run(
         compute.folder, dict(identity), inputs=inputs, hold=on_main_process(), other_steps=True, name="stage"
-    ) as run:
+    )
+    with flags_below(flags), held as run:
         if not run.changed_steps and broadcast_from_main(is_whole(compute.folder)):
             log.info("%s: the model is in %s already", what, compute.folder)
-
             return load(compute.folder, allow=modules_named(dict(identity)))
-        model = train()
+        if damage := damage_of_model(compute.folder):
+            log.warning("%s: %s", what, damage)
+        model = train(inputs)
         if on_main_process():
             save_model(compute.folder, model)
         return model
+
+
+def damage_of_model(folder: Path) -> str | None:
+    """What is wrong with the finished model in ``folder``, naming the file; None where there is none, or nothing."""
+    if not (folder / "model" / SPEC).is_file():
+        return None
+    try:
+        read_arrays(*read_model(folder))
+    except (OSError, ValueError) as error:
+        return str(error).partition(". The command")[0] + "; it is written anew from the checkpoints"
+    return None
 
 
 def identity_of(compute: Compute, splits: Splits, **settings: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import distill, evaluate, metatrain, pretrain
-from experiments.common import run_experiment
+from experiments.cli import run_experiment
 from experiments.flags import parse
 
 SIZE = 8

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import evaluate, metatrain, pretrain
-from experiments.common import run_experiment
+from experiments.cli import run_experiment
 from experiments.flags import parse
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
