@@ -18,10 +18,10 @@ from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.model import Model, load
 from metarep_jax.report import markdown, results, tables
-from metarep_jax.stages.compute import Compute, data_identity
+from metarep_jax.stages.compute import Compute, data_identity, model_identity
 from metarep_jax.stages.evaluate import mean_over_models
 from metarep_jax.stages.features import model_of_weights_file
-from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
+from metarep_jax.train import Input, TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,19 @@ class CommonConfig:
 
     @property
     def default_folder(self) -> str:
-        """What the default run folder is called beside the experiment's name."""
-        return self.data.name.replace("/", "_").replace(":", "_")
+        """What the default run folder is called beside the experiment's name: after the data, and of data that have no
+        name of their own after their folder."""
+        name = self.data.name.replace("/", "_").replace(":", "_")
+        folder = self.data.data_dir
+        return f"{name}-{folder.expanduser().absolute().name}" if name in OF_FOLDERS and folder else name
+
+
+def folder_of(*names: str) -> str:
+    """The name of a run folder: what is not empty, joined; of a dotted path, the last part."""
+    return "-".join(name.rpartition(":")[2] for name in names if name)
+
+
+OF_FOLDERS = ("folder", "audio", "text")  # data sets that are whatever lies in --data.data-dir
 
 
 class Report(NamedTuple):
@@ -95,7 +106,7 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
         folder = (config.run_folder or Path("runs") / f"{name}-{config.default_folder}").expanduser()
         sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
         console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-        inputs = {"data": data_identity(splits)}
+        inputs = {"data": data_identity(splits), **inputs_of_models(config, splits)}
         with open_run(folder, training_settings(config), inputs=inputs, other_steps=True, hold=on_main_process()):
             if splits.tokenizer is not None and on_main_process():
                 keep_tokenizer(folder, splits.tokenizer)
@@ -117,7 +128,18 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
                     spent = time.perf_counter() - begun
                     write_report(own.folder, reports[-1], **described, seeds=[seed], wall_clock_s=spent)
             report = reports[0] if config.seeds == 1 else mean_report(reports)
+            report = report._replace(notes=[f"held out: {splits.describe()}", *report.notes])
             write_report(folder, report, **described, seeds=list(seeds), wall_clock_s=time.perf_counter() - started)
+
+
+def inputs_of_models(config: Any, splits: Splits) -> dict[str, Input]:
+    """The digests of the models whose folders the config names."""
+    folders = {name: getattr(config, name, None) for name in ("start", "teacher", "features")}
+    return {
+        name: model_identity(load_model(folder, splits, config.allow), folder)
+        for name, folder in folders.items()
+        if folder
+    }
 
 
 def mean_report(reports: Sequence[Report]) -> Report:
@@ -243,6 +265,7 @@ __all__ = [
     "command_line",
     "console",
     "errors_as_messages",
+    "folder_of",
     "load_model",
     "parse",
     "parse_preset",

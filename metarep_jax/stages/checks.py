@@ -26,8 +26,8 @@ def check_rows(rows: int, batch: int, flag: str) -> None:
     """Raises ValueError for a training part of fewer rows than a batch, whose ``flag`` it names."""
     if rows < batch:
         raise ValueError(
-            f"the training part has {rows} examples, fewer than a batch of {batch}; set {flag} {rows} or less, or train "
-            "on more data"
+            f"the training part has {rows} examples, fewer than a batch of {batch}; set {flag} {rows} or less, or "
+            "train on more data"
         )
 
 

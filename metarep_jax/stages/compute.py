@@ -144,8 +144,9 @@ def data_identity(splits: Splits) -> Input:
     return {"name": name, "digest": splits.digest}
 
 
-def model_identity(model: Model) -> Input:
-    """A model's name for messages, and a digest of its spec and arrays."""
+def model_identity(model: Model, folder: Path | None = None) -> Input:
+    """A model's name for messages, with the ``folder`` that it comes from, and a digest of its spec and arrays."""
     arrays = jax.tree.leaves((model.params, model.state, model.whitening))
     digest = digest_of(cattrs.unstructure(model.spec), *map(np.asarray, arrays))
-    return {"name": f"{model.spec.learner.name} over {model.spec.encoder.name}", "digest": digest}
+    name = f"{model.spec.learner.name} over {model.spec.encoder.name}"
+    return {"name": name if folder is None else f"{name} of {folder}", "digest": digest}

@@ -21,6 +21,7 @@ from metarep_jax.encoders.features import compute_features, unit_rows
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import collapse_warning
+from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.checks import (
     check_encoder_takes,
     check_model_takes,
@@ -28,7 +29,6 @@ from metarep_jax.stages.checks import (
     check_rows,
     fit_default_episode,
 )
-from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import averaged_features
 from metarep_jax.stages.features import features_model, features_spec, tokenizer_digest
@@ -152,7 +152,7 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             f"give --distill.episode.way {teacher.spec.way}"
         )
     student = make_learner(settings.learner, make_encoder(settings.student, dtype=compute.dtype), way=way)
-    spec = training_episode(splits, episode, student)
+    spec = training_episode(splits, episode, student, flags="distill")
     ways = (way,) if has_head(student, pool, spec) else (way, 5)
     if settings.epochs:
         images = train.batch_size * spec.way * (spec.shot + spec.query)
@@ -196,9 +196,11 @@ def with_fitting_episode(settings: DistilSettings, splits: Splits, teacher: Mode
     default = DistilSettings().episode
     spec = dataclasses.replace(settings.episode, rotations=protocol_rotations(splits, settings.episode))
     if teacher.fixed_way and settings.episode == default and teacher.spec.way != default.way:
-        followed = f"training episodes are of {teacher.spec.way} ways, not {default.way}: the teacher has a head for those"
+        followed = (
+            f"training episodes are of {teacher.spec.way} ways, not {default.way}: the teacher has a head for those"
+        )
         return dataclasses.replace(spec, way=teacher.spec.way), [followed]
-    student = make_learner(settings.learner, make_encoder(settings.student), way=spec.way)
+    student = make_learner(settings.learner, make_encoder(fitted_encoder(settings.student, splits)), way=spec.way)
     return fit_default_episode(spec, default, splits, head=has_head(student, splits.train, spec))
 
 

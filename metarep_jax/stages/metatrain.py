@@ -13,8 +13,8 @@ from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_en
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.stages.checks import check_encoder_takes, check_new_classes, fit_default_episode
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import check_encoder_takes, check_new_classes, fit_default_episode
 from metarep_jax.stages.compute import PARTITIONS, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import tokenizer_digest
@@ -84,9 +84,7 @@ def metatrain(
             log.warning("%s: %s", what, note)
         return _trained(fitted, splits, compute, config, variables, embed, validate_on, what, identity, inputs)
 
-    return finished_or_trained(
-        compute, what, identity, splits, train, flags="meta", start=start, features=features
-    )
+    return finished_or_trained(compute, what, identity, splits, train, flags="meta", start=start, features=features)
 
 
 def with_fitting_episode(
@@ -149,13 +147,21 @@ def _trained(
 
 
 def training_episode(
-    splits: Splits, episode: EpisodeSpec, learner: MetaLearner | None = None, labelled: bool = True
+    splits: Splits,
+    episode: EpisodeSpec,
+    learner: MetaLearner | None = None,
+    labelled: bool = True,
+    flags: str = "meta",
 ) -> EpisodeSpec:
-    """The training episode with the protocol's rotations, as the learner wants it, checked against the data."""
+    """The training episode with the protocol's rotations, as the learner wants it, checked against the data.
+
+    ``flags`` is what the stage's flags begin with, for messages.
+    """
     episode = dataclasses.replace(episode, rotations=protocol_rotations(splits, episode))
     episode = episode if learner is None else learner.episode_spec(episode)
     if labelled:
-        check_episode_spec(splits.train, episode, splits.class_names["train"], "train")
+        shape = [f"--{flags}.episode.{size}" for size in ("way", "shot", "query")]
+        check_episode_spec(splits.train, episode, splits.class_names["train"], "train", shape)
     return episode
 
 
@@ -225,7 +231,13 @@ def validation(
     elif pool.count.size:
         wanted = ways or (card.way, 5)
         usable, notes = usable_columns(
-            pool, wanted, (1,), protocol.query, protocol.test_rotations, class_names=splits.class_names["val"], part="val"
+            pool,
+            wanted,
+            (1,),
+            protocol.query,
+            protocol.test_rotations,
+            class_names=splits.class_names["val"],
+            part="val",
         )
         columns = [spec for spec in usable if spec.way in wanted]
     if not columns:

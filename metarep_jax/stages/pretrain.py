@@ -24,8 +24,8 @@ from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, is_judged_alone, make_objective
 from metarep_jax.pretrain.trained import TrainedObjective, save_objective
-from metarep_jax.stages.checks import check_encoder_takes, check_rows
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import check_encoder_takes, check_rows
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec

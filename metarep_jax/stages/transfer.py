@@ -14,8 +14,8 @@ from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_en
 from metarep_jax.evaluate import Interval, interval, split_examples
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
-from metarep_jax.stages.checks import check_encoder_takes, check_model_takes
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import check_encoder_takes, check_model_takes
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.pretrain import with_epochs
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
@@ -121,8 +121,8 @@ def train_on_classes(
     def train_student(inputs: Inputs) -> Model:
         if train.batch_size > seen.label.shape[0]:
             log.warning(
-                "%s: a batch of %d holds each of the %d training examples several times; --%s.train.batch-size is smaller",
-                what, train.batch_size, seen.label.shape[0], flags,
+                "%s: a batch of %d holds training examples several times, of which there are %d; lower "
+                "--%s.train.batch-size", what, train.batch_size, seen.label.shape[0], flags,
             )  # fmt: skip
         write_card(compute.folder, card)
         augment = make_augment(settings.augment)
@@ -167,8 +167,8 @@ def check_classes(splits: Splits) -> None:
     if not splits.fixed_classes and int(np.asarray(splits.train.count).min()) < 2:
         name = splits.class_names["train"][int(np.asarray(splits.train.count).argmin())]
         raise ValueError(
-            f"class {name!r} has one example, and a quarter of each class is held out for testing; add examples, remove "
-            "the class, or give data with a part for testing"
+            f"class {name!r} has one example, and a quarter of each class is held out for testing; add examples, "
+            "remove the class, or give data with a part for testing"
         )
 
 

@@ -1,14 +1,11 @@
 """Models out of checkpoints: the learner, the student or the features that a training would end with."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.data import pool_of_arrays
+from metarep_jax.data import splits_from_arrays
 from metarep_jax.distill import classifier
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn import LearnerConfig, make_learner
@@ -26,9 +23,9 @@ def encoder(norm="batch"):
     return EncoderConfig(name="mlp", width=3, norm=norm)
 
 
-def splits_of_images() -> Any:
-    """What is asked of splits."""
-    return SimpleNamespace(train=pool_of_arrays(IMAGES, np.arange(12) % 4), tokenizer=None)
+def splits_of_images():
+    """Twelve images of four classes."""
+    return splits_from_arrays((IMAGES, np.arange(12) % 4))
 
 
 def write(folder, params, state, scored=False, step=7):
@@ -50,7 +47,10 @@ def test_a_learner_comes_with_all_it_trains_and_a_students_terms_stay_behind(tmp
     learner = make_learner(spec.learner, make_encoder(spec.encoder, adapted=True), way=2)
     params, state = learner.init(jax.random.key(1), episode_of(EpisodeSpec(way=2), jnp.asarray(IMAGES)))
     write_card(tmp_path, spec)
-    write(tmp_path, {"student": params, "terms": ({"kernel": np.ones(2)},)} if student else params, state, scored=True)
+    trained = (params, state)
+    if student:
+        trained = {"student": params, "terms": ({"kernel": np.ones(2)},)}, {"student": state, "terms": ({},)}
+    write(tmp_path, *trained, scored=True)
     model, step = model_at(tmp_path, None, splits_of_images())
     assert (model.spec, step) == (spec, 7)
     assert_same(model.params, params)
@@ -63,7 +63,7 @@ def test_a_classifier_comes_with_its_encoder_wherever_it_stands(tmp_path, frozen
     made = classifier(make_encoder(spec.encoder), 3, frozen=frozen)
     params, state = made.init(jax.random.key(1), jnp.asarray(IMAGES[:2]))
     write_card(tmp_path, spec)
-    write(tmp_path, {"student": params, "terms": ()}, state)
+    write(tmp_path, {"student": params, "terms": ()}, {"student": state, "terms": ()})
     model, _ = model_at(tmp_path, 7, splits_of_images())
     assert_same((model.params, model.state), (params, state))
 

@@ -1,14 +1,12 @@
 """Where training tasks come from, as the flags of experiments.metatrain say."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
 
 from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig
-from metarep_jax.data import pool_of_arrays
+from metarep_jax.data import pool_of_arrays, splits_from_arrays
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.metalearn import LearnerConfig, make_learner
@@ -25,9 +23,7 @@ SPEC = EpisodeSpec(way=2, shot=1, query=1)
 def splits():
     """What these functions look at of splits: ten images of one class."""
     images = np.random.default_rng(0).integers(0, 255, (10, 4, 4, 1)).astype(np.uint8)
-    protocol = SimpleNamespace(train_rotations="none")
-    pool = pool_of_arrays(images, np.zeros(10, int))
-    return SimpleNamespace(train=pool, protocol=protocol, class_names={"train": ("only",)})
+    return splits_from_arrays((images, ["only"] * 10))
 
 
 def settings(source, augment="none", **more):
