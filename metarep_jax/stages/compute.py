@@ -32,7 +32,7 @@ from metarep_jax.train.storage.packing import digest_of
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Compute:
     """A stage's folder and its means. Results depend on the seed and the precision alone."""
 
@@ -45,10 +45,18 @@ class Compute:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; "auto": bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
 
-    def __post_init__(self):
-        object.__setattr__(self, "folder", Path(self.folder).expanduser())
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+    def __init__(
+        self,
+        folder: Path | str = folder,
+        seed: int = seed,
+        devices: int | None = devices,
+        precision: Literal["auto", "float32", "bfloat16"] = precision,
+    ):
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        own = {"folder": Path(folder).expanduser(), "seed": seed, "devices": devices, "precision": precision}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     def below(self, name: str) -> "Compute":
         """The same means, in a folder below this one."""
@@ -140,7 +148,7 @@ def identity_of(compute: Compute, splits: Splits, **settings: Any) -> dict[str, 
 def data_identity(splits: Splits) -> Input:
     """How messages name the data, and their digest."""
     place = splits.config.data_dir
-    name = splits.config.name if place is None else f"{splits.config.name} in {place}"
+    name = splits.name if place is None else f"{splits.name} in {place}"
     return {"name": name, "digest": splits.digest}
 
 

@@ -49,7 +49,7 @@ def drawn_once(draw: Callable[Concatenate[Path, Drawn], None]) -> Callable[Conca
 def serves_tasks(splits: Splits, model: Model) -> bool:
     """Whether the test classes can serve a task of the model, for the figures of layers and of occlusion."""
     count = np.asarray(splits.test.count)
-    return len(count) >= 2 and count.min() >= 2 and not (model.fixed_way and model.spec.way > len(count))
+    return len(count) >= 2 and int(count.min()) >= 2 and not (model.fixed_way and model.spec.way > len(count))
 
 
 @drawn_once
