@@ -9,7 +9,7 @@
 A cell is one training run and its test episodes, RUN_FOLDER/BUDGET/METHOD/COLUMN/result.json. Finished cells are
 skipped and interrupted ones go on where they stopped, so that the same command may be given again and again, by several
 processes at once, and on several machines. --merge needs no data: it takes the cells below the folders that follow,
-adds them to experiments/results/cells, and draws the table and the README anew.
+adds them to experiments/results/cells, and draws the table and the pages anew.
 """
 
 import dataclasses

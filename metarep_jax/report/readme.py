@@ -26,7 +26,7 @@ from pathlib import Path
 from metarep_jax.report.how_made import facts_table, settings_table
 from metarep_jax.report.labels import cell_text, column_label, is_accuracy, main_and_modes, number, row_label
 from metarep_jax.report.results import Cell, Result, difference, read_result
-from metarep_jax.report.tables import published_beside, duration, escaped_cell, markdown_table
+from metarep_jax.report.tables import duration, escaped_cell, markdown_table, published_beside
 
 ABSENT = "not measured yet"
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end table -->)", re.DOTALL)
@@ -61,8 +61,7 @@ def redrawn(text: str, results: Mapping[str, Result]) -> str:
 
 
 def table(name: str, results: Mapping[str, Result]) -> str:
-    """The Markdown table of a result, and below it what its numbers are; batch-norm modes beside each row's own are left
-    out."""
+    """The Markdown table of a result, without batch-norm modes beside each row's own, and what its numbers are."""
     if name not in results:
         return f"\n*{ABSENT}*\n"
     main, _ = main_and_modes(results[name].cells)

@@ -1,23 +1,24 @@
-"""The code that pages print runs as it is printed; methods of one's own run through the command line with their flags."""
+"""The code that pages print runs as it is printed; own methods run through the command line with their flags."""
 
 import re
 import runpy
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from printed import OWN, block_with, printed_commands, save_printed_modules
 
 from experiments.readme import ROOT
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.report.results import read_result
-from metarep_jax.stages import figures
-from tests.pages import OWN, block_with, printed_commands, save_printed_modules
+from metarep_jax.stages import compute, figures
 
 SIZE = 8  # pixels a side
 DATA = "--data stripes:stripes --data.image-size 8 --data.per-class 4 --data.noise 0.1"
@@ -34,7 +35,7 @@ def small_model(way=5):
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """A reader in an empty folder who saved the printed methods there; figures, which other tests draw, are left out."""
+    """A reader who saved the printed methods in an empty folder; figures, which other tests draw, are left out."""
     save_printed_modules(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -88,9 +89,10 @@ def test_printed_methods_have_at_most_thirty_lines(name):
     assert len(block_with(OWN[name], f"def {name}(").splitlines()) <= 30
 
 
-def test_training_on_your_own_arrays_runs_as_printed(reader, capsys):
+def test_training_on_your_own_arrays_runs_as_printed(reader, monkeypatch, capsys):
+    monkeypatch.setattr(compute, "local_devices", lambda requested=None: jax.devices()[:1])  # of eight on two cores
     code = block_with(ROOT / "README.md", "splits_from_arrays")
-    assert len(code.splitlines()) <= 15
+    assert len(code.splitlines()) <= 16
     random = np.random.default_rng(0)
 
     def some(first, classes, each):  # classes are shades of grey, under noise
@@ -106,9 +108,40 @@ def test_training_on_your_own_arrays_runs_as_printed(reader, capsys):
     assert (reader / "runs" / "my-learner" / "model" / "spec.json").is_file()
 
 
+def test_the_reader_s_guide_is_the_stack_of_a_training(reader, monkeypatch):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    guide = re.findall(r"^\d+\. `(\S+): ([\w<>]+)`", page, re.MULTILINE)
+    stacks = []
+
+    def recorded(adapt):
+        def adapt_and_record(params, state, support, key, ctx):
+            if ctx.train:
+                frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
+                stacks.append([(path, name) for path, name in frames if path.is_relative_to(ROOT)])
+            return adapt(params, state, support, key, ctx)
+
+        return adapt_and_record
+
+    make = LearnerConfig.build
+    monkeypatch.setattr(
+        LearnerConfig,
+        "build",
+        lambda *args, **keywords: (made := make(*args, **keywords))._replace(adapt=recorded(made.adapt)),
+    )
+    words = f"--learner maml --encoder mlp --encoder.width 4 --data.classes 12 {DATA} {TEST}"
+    fit = "--meta.train.steps 1 --meta.train.batch-size 1 --meta.validation-episodes 1 --meta.episode.query 1"
+    monkeypatch.setattr(sys, "argv", ["metatrain", *shlex.split(f"{words} {fit}"), "--run-folder", "run"])
+    runpy.run_module("experiments.metatrain", run_name="__main__")
+    seen = [(str(path.relative_to(ROOT)), name) for path, name in stacks[0] if path.name != Path(__file__).name]
+    assert [hop for hop in seen if not hop[0].startswith("tests")] == guide[:-1]
+    assert len(guide) <= 20
+
+
 def test_the_use_of_a_model_runs_as_printed(reader, capsys):
     small_model().save("runs/quickstart-glyphs/student")
-    images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 1), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 100, (4, SIZE, SIZE, 1), dtype=np.uint8)
+    images[1::2, :, : SIZE // 2] += 150
     exec(block_with(ROOT / "README.md", "metarep_jax.load"), {"images": images, "support_images": images})
     assert capsys.readouterr().out.strip() == "['ka' 'ga' 'ka' 'ga']"
     assert (reader / "letters" / "model" / "spec.json").is_file()
+    assert (reader / "letters-export" / "model.stablehlo").is_file()

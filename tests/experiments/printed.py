@@ -30,7 +30,7 @@ def save_printed_modules(folder: Path) -> None:
 
 
 def printed_commands() -> dict[str, list[list[str]]]:
-    """The words of every ``python -m experiments…`` that pages and experiments' docstrings print, by where it stands."""
+    """The words of every ``python -m experiments…`` of pages and experiments' docstrings, by where it stands."""
     texts = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
     for path in sorted((ROOT / "experiments").rglob("*.py")):
         texts[str(path.relative_to(ROOT))] = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
