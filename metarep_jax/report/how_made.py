@@ -1,5 +1,6 @@
 """Short Markdown tables below a table of results: what its numbers are, and how each row was made."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,8 +56,9 @@ def _groups(row: str, columns: Mapping[str, Mapping[str, Any]]) -> list[tuple[st
     """The row's label, with the columns where there are several groups, and each group's settings as text."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for column, cell in columns.items():
-        texts = (str(cell.get(name, ABSENT)).replace("; ", ";<br>") for name in SETTINGS)
-        groups.setdefault(tuple(texts), []).append(column)
+        texts = {name: str(cell.get(name, ABSENT)) for name in SETTINGS}
+        texts["note"] = re.sub(r"([,;]) ", r"\1<br>", texts["note"])  # a fact a line
+        groups.setdefault(tuple(texts.values()), []).append(column)
     named = [", ".join(map(column_label, group)) if len(groups) > 1 else "" for group in groups.values()]
     return [
         (", ".join(filter(None, (row_label(row), name))), dict(zip(SETTINGS, texts, strict=True)))

@@ -148,15 +148,15 @@ def test_errors_are_best_when_low():
 def test_columns_that_were_made_alike_share_a_line_of_settings():
     details = {
         "maml": {"5w1s": {"steps": "10", "norm": "transductive"}, "5w5s": {"steps": "20", "norm": "transductive"}},
-        "ridge": {"5w1s": {"steps": "7"}, "5w5s": {"steps": "7"}},
+        "ridge": {"5w1s": {"steps": "7", "note": "a, b; c"}, "5w5s": {"steps": "7", "note": "a, b; c"}},
     }
     made = dataclasses.replace(result(), config={"cells": details})
     assert settings_table(made).splitlines() == [
-        "|  | norm | steps |",
-        "| --- | --- | --- |",
-        "| MAML, 5-way 1-shot | transductive | 10 |",
-        "| MAML, 5-way 5-shot | transductive | 20 |",
-        "| R2-D2 (ridge regression) | – | 7 |",
+        "|  | norm | steps | note |",
+        "| --- | --- | --- | --- |",
+        "| MAML, 5-way 1-shot | transductive | 10 | – |",
+        "| MAML, 5-way 5-shot | transductive | 20 | – |",
+        "| R2-D2 (ridge regression) | – | 7 | a,<br>b;<br>c |",
     ]
 
 
