@@ -41,7 +41,7 @@ bench: install-peers  ## training steps beside PyTorch on this machine; writes e
 	$(RUN) -m experiments.benchmarks.contrastive_step $(ARGS)
 	$(RUN) -m experiments.benchmarks.self_supervised_steps $(ARGS)
 
-tables: install  ## draw the README's tables and numbers anew from experiments/results
+tables: install  ## draw the tables and numbers of the pages anew from experiments/results
 	$(RUN) -m experiments.readme
 
 install: $(VENV)/.installed  ## the virtual environment and what running needs

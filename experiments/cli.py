@@ -18,8 +18,10 @@ from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.model import Model, load
 from metarep_jax.report import markdown, results, tables
-from metarep_jax.stages.compute import Compute, data_identity
-from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
+from metarep_jax.stages.compute import Compute, data_identity, model_identity
+from metarep_jax.stages.evaluate import mean_over_models
+from metarep_jax.stages.features import model_of_weights_file
+from metarep_jax.train import Input, TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +34,15 @@ class CommonConfig:
     """Where the run writes; default: runs/NAME-DATA. The same command resumes what was interrupted."""
     seed: int = 0
     """All randomness of the run follows from it."""
+    seeds: int = 1
+    """So many runs, of this seed and those after it, one after the other, each in a folder of its own; the result is
+    their means, with intervals over seeds."""
     devices: int | None = None
     """Devices to use; default: all that divide a batch (on a CPU, one a core)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; auto: bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
+    allow: tuple[str, ...] = ()
+    """Modules of your own that models in run folders may name: loading them runs their code."""
     coordinator: str | None = None
     """Several hosts: HOST:PORT of the first process, or auto (TPU pods, Slurm). Every process gets the same command and
     sees the same disk; the first one writes."""
@@ -49,13 +56,26 @@ class CommonConfig:
             raise ValueError("--processes and --process-index must go with a --coordinator, such as HOST:PORT or auto")
         if self.seed < 0:
             raise ValueError(f"--seed must not be negative, got {self.seed}")
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
         if self.devices is not None and self.devices < 1:
             raise ValueError(f"--devices must be at least 1, got {self.devices}")
 
     @property
     def default_folder(self) -> str:
-        """What the default run folder is called beside the experiment's name."""
-        return self.data.name.replace("/", "_").replace(":", "_")
+        """What the default run folder is called beside the experiment's name: after the data, and of data that have no
+        name of their own after their folder."""
+        name = self.data.name.replace("/", "_").replace(":", "_")
+        folder = self.data.data_dir
+        return f"{name}-{folder.expanduser().absolute().name}" if name in OF_FOLDERS and folder else name
+
+
+def folder_of(*names: str) -> str:
+    """The name of a run folder: what is not empty, joined; of a dotted path, the last part."""
+    return "-".join(name.rpartition(":")[2] for name in names if name)
+
+
+OF_FOLDERS = ("folder", "audio", "text")  # data sets that are whatever lies in --data.data-dir
 
 
 class Report(NamedTuple):
@@ -66,6 +86,7 @@ class Report(NamedTuple):
     notes: Sequence[str] = ()
 
 
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # the last three are pickles, and refused with what to do
 Work = Callable[[Any, Splits, Compute], Report]  # (config, data, where and how)
 
 
@@ -85,22 +106,47 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
         folder = (config.run_folder or Path("runs") / f"{name}-{config.default_folder}").expanduser()
         sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
         console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-        inputs = {"data": data_identity(splits)}
+        inputs = {"data": data_identity(splits), **inputs_of_models(config, splits)}
         with open_run(folder, training_settings(config), inputs=inputs, other_steps=True, hold=on_main_process()):
             if splits.tokenizer is not None and on_main_process():
                 keep_tokenizer(folder, splits.tokenizer)
-            compute = Compute(folder, config.seed, config.devices, config.precision)
-            report = work(config, splits, compute)
-            write_report(
-                folder,
-                report,
-                name=name,
-                command=command_line(f"experiments.{name}"),
-                config=settings_of(config),
-                protocol=f"{splits.protocol.name}: {splits.protocol.description}",
-                seeds=[config.seed],
-                wall_clock_s=time.perf_counter() - started,
-            )
+            described = {
+                "name": name,
+                "command": command_line(f"experiments.{name}"),
+                "config": settings_of(config),
+                "protocol": f"{splits.protocol.name}: {splits.protocol.description}",
+            }
+            compute, reports = Compute(folder, config.seed, config.devices, config.precision), []
+            seeds = range(config.seed, config.seed + config.seeds)
+            for seed in seeds:
+                own, begun = compute, time.perf_counter()
+                if config.seeds > 1:
+                    own = dataclasses.replace(compute.below(f"seed{seed}"), seed=seed)
+                    console.print(f"[bold]seed {seed}[/], the last is {seeds[-1]}; folder {own.folder}")
+                reports.append(work(dataclasses.replace(config, seed=seed, seeds=1), splits, own))
+                if config.seeds > 1:
+                    spent = time.perf_counter() - begun
+                    write_report(own.folder, reports[-1], **described, seeds=[seed], wall_clock_s=spent)
+            report = reports[0] if config.seeds == 1 else mean_report(reports)
+            report = report._replace(notes=[f"held out: {splits.describe()}", *report.notes])
+            write_report(folder, report, **described, seeds=list(seeds), wall_clock_s=time.perf_counter() - started)
+
+
+def inputs_of_models(config: Any, splits: Splits) -> dict[str, Input]:
+    """The digests of the models whose folders the config names."""
+    folders = {name: getattr(config, name, None) for name in ("start", "teacher", "features")}
+    return {
+        name: model_identity(load_model(folder, splits, config.allow), folder)
+        for name, folder in folders.items()
+        if folder
+    }
+
+
+def mean_report(reports: Sequence[Report]) -> Report:
+    """The means over seeds, with the first seed's figures."""
+    notes = [f"means over {len(reports)} seeds, with the wider interval of that over episodes and that over seeds; the"
+             " figures are of the first seed"]  # fmt: skip
+    return Report(mean_over_models([report.cells for report in reports], one_test=False), reports[0].figures, notes)
 
 
 @contextlib.contextmanager
@@ -135,13 +181,22 @@ def read_data(data: DataConfig) -> Splits:
         return load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
 
 
-def load_model(folder: Path, splits: Splits) -> Model:
-    """The model of a finished run, for these data.
+def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model:
+    """The model of a finished run, or the encoder whose weights a safetensors file holds, for these data.
+
+    Args:
+      folder: of the run, or a file NAME.safetensors of torchvision's ResNets or timm's Vision Transformers.
+      splits: the data.
+      allow: modules of one's own that the model may name.
 
     Raises:
-      ValueError: when it takes token ids of another tokenizer, or recordings at another rate.
+      FileNotFoundError: when there is none.
+      ValueError: when it does not take the data, or names a module that is not allowed.
     """
-    model = load(folder.expanduser())
+    folder = folder.expanduser()
+    if folder.suffix in WEIGHTS:
+        return model_of_weights_file(folder, splits)
+    model = load(folder, allow=allow)
     check_model(model, folder, splits)
     return model
 
@@ -169,7 +224,7 @@ def _token_ids(tokenizer: str) -> str:
 def settings_of(config: Any) -> dict[str, Any]:
     """The config as plain values, without where data lie and where the run is computed and written."""
     settings = cattrs.unstructure(config)
-    for where in ("run_folder", "coordinator", "processes", "process_index"):
+    for where in ("run_folder", "allow", "coordinator", "processes", "process_index"):
         settings.pop(where, None)
     data = settings.get("data", {})
     for place in ("data_dir", "cache_dir", "tokenizer_from"):
@@ -180,7 +235,8 @@ def settings_of(config: Any) -> dict[str, Any]:
 def training_settings(config: Any) -> dict[str, Any]:
     """Those settings that a trained model depends on: a finished run may be judged again on other test episodes."""
     settings = settings_of(config)
-    settings.pop("evaluate", None)
+    for judging in ("evaluate", "seeds"):
+        settings.pop(judging, None)
     return settings
 
 
@@ -209,6 +265,7 @@ __all__ = [
     "command_line",
     "console",
     "errors_as_messages",
+    "folder_of",
     "load_model",
     "parse",
     "parse_preset",

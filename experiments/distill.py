@@ -1,7 +1,7 @@
 """Stage 3: hand what a model knows to a smaller one.
 
     python -m experiments.distill --teacher runs/metatrain-glyphs                    # few-shot: both adapt on episodes
-    python -m experiments.distill --teacher runs/transfer-glyphs --mode classes      # a classifier's logits
+    python -m experiments.distill --teacher runs/transfer-glyphs-supervised --mode classes    # a classifier's logits
     python -m experiments.distill --teacher runs/pretrain-glyphs --mode features --distill.augment glyph
 
 ``few-shot`` and ``features`` are judged on unseen classes; ``classes`` on the held-out examples of the classes.
@@ -11,11 +11,11 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from experiments.cli import CommonConfig, Report, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.stages import Compute, DistilSettings, EvaluateSettings, class_accuracy, distil
-from metarep_jax.stages.distil import DistilMode
-from metarep_jax.stages.evaluate import as_cells, few_shot_rows, parameter_cells
+from metarep_jax.stages.distil import DistilMode, with_fitting_episode
+from metarep_jax.stages.evaluate import as_cells, few_shot_rows, log_notes, parameter_cells
 from metarep_jax.stages.figures import curves_figure, episode_figure
 from metarep_jax.stages.metatrain import training_episode
 from metarep_jax.stages.pretrain import has_images
@@ -41,13 +41,16 @@ class DistillConfig(CommonConfig):
 
     @property
     def default_folder(self) -> str:
-        """Modes do not share a folder."""
-        return super().default_folder if self.mode == "few-shot" else f"{super().default_folder}-{self.mode}"
+        """Modes and teachers do not share a folder."""
+        default = self.mode == "few-shot" and self.teacher == DistillConfig.teacher
+        return folder_of(super().default_folder, "" if default else f"{self.mode}-of-{self.teacher.name}")
 
 
 def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:
     """Trains the student and judges it beside its teacher."""
-    folder, teacher = compute.folder, load_model(config.teacher, splits)
+    folder, teacher, notes = compute.folder, load_model(config.teacher, splits, config.allow), []
+    if config.mode != "classes":
+        notes = log_notes(config.evaluate.notes(splits))
     models = {"teacher": teacher, "student": distil(config.distill, splits, teacher, compute, mode=config.mode)}
     figures = []
     if config.mode == "classes":
@@ -55,11 +58,14 @@ def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:
         cells = {row: as_cells({column: class_accuracy(model, splits, compute)}) for row, model in models.items()}
     else:
         cells = few_shot_rows(models, splits, config.evaluate, compute)
-    if config.mode == "few-shot" and has_images(splits):
-        figures = [episode_figure(folder, splits, compute, training_episode(splits, config.distill.episode))]
+    if config.mode == "few-shot":
+        episode, changed = with_fitting_episode(config.distill, splits, teacher)
+        notes = [*changed, *notes]
+        if has_images(splits):
+            figures = [episode_figure(folder, splits, compute, training_episode(splits, episode))]
     for row, more in parameter_cells(models).items():
-        cells[row] = cells[row] | more
-    return Report(cells, [*figures, curves_figure(folder, {"distil": folder})])
+        cells[row] = cells.get(row, {}) | more
+    return Report(cells, [*figures, curves_figure(folder, {"distil": folder})], notes)
 
 
 if __name__ == "__main__":

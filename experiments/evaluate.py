@@ -110,9 +110,9 @@ def models_of(config: EvaluateConfig, splits: Splits) -> tuple[list[Model], list
                     f"the training in {folder} is not finished; its own command goes on with it, --checkpoint 0 judges "
                     "what there is"
                 )
-        models, notes = [load_model(folder, splits) for folder in folders], []
+        models, notes = [load_model(folder, splits, config.allow) for folder in folders], []
     else:
-        found = [model_at(folder, config.checkpoint or None, splits) for folder in folders]
+        found = [model_at(folder, config.checkpoint or None, splits, allow=config.allow) for folder in folders]
         if len(steps := {at for _, at in found}) > 1:
             raise ValueError(f"the latest checkpoints are of steps {sorted(steps)}; give a step that all of them have")
         models, notes = [model for model, _ in found], [f"the checkpoint of step {steps.pop()}"]
@@ -131,7 +131,7 @@ def work(config: EvaluateConfig, splits: Splits, compute: Compute) -> Report:
     models, notes = models_of(config, splits)
     judged = Judged({}, [])
     if config.checkpoint is None:  # objectives are kept of the last step alone
-        judged = judge_trained(folder, models[0].spec.encoder, splits, compute)
+        judged = judge_trained(folder, models[0].spec.encoder, splits, compute, allow=config.allow)
     if not judged.cells and not several:
         raise ValueError(
             f"there is nothing to judge: the test rows of {config.data.name} are of one class, and {folder} "

@@ -5,17 +5,25 @@ have (``--meta.learner.inner-lr 0.1``), with their defaults and descriptions in 
 """
 
 import dataclasses
-import itertools
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich import get_console
 from rich.markup import escape
 
-from metarep_jax.choices import REQUIRED, Choice, Keyword, WeightedChoices, is_callable_type, no_setting, parts_of
+from experiments.words import (
+    Chosen,
+    choices_in,
+    join_path,
+    keywords_below,
+    long_forms,
+    read_choices,
+    switches,
+)
+from metarep_jax.choices import REQUIRED, Choice, Keyword, WeightedChoices, is_callable_type, parts_of
 
 Config = TypeVar("Config")
 console = get_console()  # the one that progress bars and log lines write to
@@ -32,16 +40,11 @@ def parse(
     words = list(sys.argv[1:] if args is None else args)
     try:
         start: Any = config() if default is None else default
-        words = _long_forms(words, getattr(config, "shorthands", {}))
-        words = _switches(words)
+        words = long_forms(words, getattr(config, "shorthands", {}))
+        words = switches(words)
         names = {f"{path}.name": path for path, _ in choices_in(start)}
-        words = _long_forms(words, names)
-        chosen: Chosen = {}
-        for path, choice in choices_in(start):
-            several = isinstance(choice, WeightedChoices)
-            chosen |= _members_named(words, path, choice) if several else _named(words, path, choice)
-        for path, (kind, name, _) in chosen.items():
-            _refuse_unknown(words, path, kind, name)
+        words = long_forms(words, names)
+        chosen = read_choices(words, start)
         flags: Any = _flags_of(start, chosen, getattr(config, "shorthands", {}))
         return _config_of(tyro.cli(type(flags), description=description, args=words, default=flags), start, chosen)
     except ValueError as error:
@@ -69,77 +72,12 @@ def print_error(error: BaseException) -> None:
     console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
 
-def choices_in(config: Any, path: str = "") -> Iterator[tuple[str, Choice | WeightedChoices]]:
-    """The choices of a config, with the paths of their flags, such as ``meta.learner``."""
-    for field in dataclasses.fields(config):
-        value, place = getattr(config, field.name), _join(path, field.name)
-        if isinstance(value, Choice | WeightedChoices):
-            yield place, value
-        elif dataclasses.is_dataclass(value):
-            yield from choices_in(value, place)
-
-
-Chosen = dict[str, tuple[type[Choice], str, dict[str, Any]]]  # by path: the kind, the name, and values beside defaults
-
-
-def _named(words: Sequence[str], path: str, choice: Choice) -> Chosen:
-    """Which factory a choice's flag names, or else the config's own with its values."""
-    name = (_values(words, path) or [choice.name])[0]
-    type(choice).factory_of(name)
-    return {path: (type(choice), name, dict(choice.keywords) if name == choice.name else {})}
-
-
-def _members_named(words: Sequence[str], path: str, choices: WeightedChoices) -> Chosen:
-    """The same for each of several, whose flags lie below their own names: ``--loss.soft-targets.temperature``."""
-    before = {choice.name: (choice, weight) for choice, weight in choices.members}
-    named = {}
-    for name in _values(words, path) or before:
-        choices.kind.factory_of(name)
-        choice, weight = before.get(name, (None, 1.0))
-        values = {"weight": weight, **(dict(choice.keywords) if choice else {})}
-        named[f"{path}.{_member(name)}"] = (choices.kind, name, values)
-    return named
-
-
-def _values(words: Sequence[str], path: str) -> list[str]:
-    """The words after the flag of a path, up to the next flag."""
-    values: list[str] = []
-    for i, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag == f"--{path}":
-            values = [value] if equals else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
-    return values
-
-
-def _member(name: str) -> str:
-    """How a member is called in flags: by its name, or the last part of its dotted path."""
-    return name.rpartition(":")[2]
-
-
-def _refuse_unknown(words: Sequence[str], path: str, kind: type[Choice], name: str) -> None:
-    """Raises ValueError for a flag below a choice that its factory has no keyword for; lists those that it has."""
-    there, prefix = _keywords(kind, name, path), f"--{_dashes(path)}."
-    known = {"name", *map(_dashes, there)} | {f"no-{_dashes(key)}" for key, of in there.items() if of.type is bool}
-    for word in words:
-        flag = _dashes(word.partition("=")[0])
-        if flag.startswith(prefix) and flag.removeprefix(prefix) not in known:
-            keyword = flag.removeprefix(prefix)
-            raise ValueError(no_setting(kind.what, name, keyword, tuple(there), lambda key: prefix + _dashes(key)))
-
-
-def _keywords(kind: type[Choice], name: str, path: str) -> dict[str, Keyword]:
-    """The keywords of a choice, and the weight of one of several."""
-    weight = Keyword("weight", float, 1.0, f"Weight of this {kind.what}.")
-    several = path.rpartition(".")[2] == _member(name) and "." in path and kind.weighted
-    return ({"weight": weight} if several else {}) | kind.settings_of(name)
-
-
 def _flags_of(config: Any, chosen: Chosen, shorthands: dict[str, str], path: str = "") -> Any:
     """The config as flags: a subclass instance in whose place choices stand as dataclasses of their keywords."""
     kind = type(config)
     fields = []
     for field in dataclasses.fields(config):
-        value, place = getattr(config, field.name), _join(path, field.name)
+        value, place = getattr(config, field.name), join_path(path, field.name)
         if isinstance(value, Choice):
             shorts = tuple(f"--{short}" for short, of in shorthands.items() if of == place)
             flags = _choice_flags(*chosen[place], place, shorts)
@@ -169,7 +107,7 @@ def _choice_flags(
         named = Annotated[str, tyro.conf.arg(name="", help=help_of_name, aliases=shorts)]
         fields.append(("name", named, dataclasses.field()))
         defaults["name"] = name
-    for keyword in _keywords(kind, name, path).values():
+    for keyword in keywords_below(kind, name, path).values():
         hint = Annotated[flag_type(keyword), tyro.conf.arg(help=keyword.help or None)]
         default = values.get(keyword.name, keyword.default)
         fields.append((keyword.name, hint, dataclasses.field()))
@@ -212,7 +150,7 @@ def _config_of(flags: Any, start: Any, chosen: Chosen, path: str = "") -> Any:
     """The inverse of ``_flags_of``: the config with its choices, checked by its classes."""
     values = {}
     for field in dataclasses.fields(start):
-        value, before, place = getattr(flags, field.name), getattr(start, field.name), _join(path, field.name)
+        value, before, place = getattr(flags, field.name), getattr(start, field.name), join_path(path, field.name)
         if isinstance(before, Choice):
             kind, name, _ = chosen[place]
             keywords = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
@@ -233,43 +171,3 @@ def _weighted(kind: type[Choice], name: str, flags: Any) -> tuple[Choice, float]
     keywords = {each.name: getattr(flags, each.name) for each in dataclasses.fields(flags)}
     weight = keywords.pop("weight")
     return kind(name, **keywords), weight
-
-
-def _long_forms(words: Sequence[str], shorthands: dict[str, str]) -> list[str]:
-    """The words with every shorthand, and every flag below one, spelled out."""
-    spelled = []
-    for word in words:
-        flag, equals, value = word.partition("=")
-        for short, long in shorthands.items():
-            if flag == f"--{short}" or flag.startswith(f"--{short}."):
-                flag = f"--{long}{flag.removeprefix(f'--{short}')}"
-                break
-        spelled.append(f"{flag}{equals}{value}")
-    return spelled
-
-
-def _switches(words: Sequence[str]) -> list[str]:
-    """``--flag True`` and ``--flag=false`` as ``--flag`` and ``--no-flag``, which booleans are on a command line."""
-    out: list[str] = []
-    skip = False
-    for word, after in zip(words, [*words[1:], ""], strict=False):
-        if skip:
-            skip = False
-            continue
-        flag, equals, value = word.partition("=")
-        said = value if equals else after
-        if flag.startswith("--") and said.lower() in ("true", "false"):
-            head, dot, last = flag.removeprefix("--").rpartition(".")
-            out.append(flag if said.lower() == "true" else f"--{head}{dot}no-{last}")
-            skip = not equals
-        else:
-            out.append(word)
-    return out
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _dashes(name: str) -> str:
-    return name.replace("_", "-")

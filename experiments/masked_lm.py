@@ -10,6 +10,8 @@ frequent each token is and says the most frequent one. Columns: the share of hid
 loss in nats.
 """
 
+from typing import ClassVar
+
 from experiments.cli import parse, run_experiment
 from experiments.pretrain import PretrainConfig, work
 from metarep_jax.data import DataConfig
@@ -19,7 +21,15 @@ from metarep_jax.stages import PretrainSettings
 from metarep_jax.train import FitConfig, OptimiserConfig
 
 VOCABULARY = 4096
-CONFIG = PretrainConfig(
+
+
+class MaskedLMConfig(PretrainConfig):
+    """Flags of experiments.masked_lm."""
+
+    usual: ClassVar[tuple[str, ...]] = ("transformer", "masked_lm")
+
+
+CONFIG = MaskedLMConfig(
     data=DataConfig(name="brown+wikitext2", length=32, vocabulary=VOCABULARY),
     encoder=EncoderConfig(name="transformer", width=128, depth=3, vocabulary=VOCABULARY),
     pretrain=PretrainSettings(
@@ -32,4 +42,4 @@ CONFIG = PretrainConfig(
 
 
 if __name__ == "__main__":
-    run_experiment("masked_lm", work, parse(PretrainConfig, __doc__, CONFIG))
+    run_experiment("masked_lm", work, parse(MaskedLMConfig, __doc__, CONFIG))

@@ -1,4 +1,4 @@
-"""Keep a run's result: copy it and its figures to experiments/results, and draw README.md anew.
+"""Keep a run's result: copy it and its figures to experiments/results, and draw the pages anew.
 
     python -m experiments.publish runs/pipeline-omniglot omniglot_pipeline --figures bars embedding
 

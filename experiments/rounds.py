@@ -10,11 +10,11 @@ where an interrupted run stopped.
 import dataclasses
 from pathlib import Path
 
-from experiments.cli import CommonConfig, Report, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, RoundsSettings, pretrain, rounds
-from metarep_jax.stages.evaluate import few_shot_rows
+from metarep_jax.stages.evaluate import few_shot_rows, log_notes
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import bars_figure, curves_figure, embedding_figure
 from metarep_jax.stages.rounds import WHITEN_AFTER
@@ -38,14 +38,19 @@ class RoundsConfig(CommonConfig):
         if self.start is not None and (self.encoder, self.pretrain) != (EncoderConfig(), PretrainSettings()):
             raise ValueError("stage 1 is that of --start; leave out the flags of --encoder and --pretrain")
 
+    @property
+    def default_folder(self) -> str:
+        """Starts do not share a folder."""
+        return folder_of(super().default_folder, f"from-{self.start.name}" if self.start else "")
+
 
 def work(config: RoundsConfig, splits: Splits, compute: Compute) -> Report:
     """Stage 1, the rounds, and the table of what each gives."""
-    folder = compute.folder
+    folder, notes = compute.folder, log_notes(config.evaluate.notes(splits))
     if config.start is None:
         start = pretrain(config.pretrain, splits, compute.below("pretrain"), encoder=config.encoder)
     else:
-        start = load_model(config.start, splits)
+        start = load_model(config.start, splits, config.allow)
     after = rounds(config.rounds, splits, start, compute)
     models = {"untrained": untrained_model(start.spec.encoder, splits, compute, config.pretrain.whiten)}
     models |= {"pretrained": start} | {f"round_{number}": model for number, model in enumerate(after, start=1)}
@@ -53,7 +58,7 @@ def work(config: RoundsConfig, splits: Splits, compute: Compute) -> Report:
     curves = {row: folder / row.replace("_", "") for row in models if row.startswith("round")}
     last = list(models.values())[-1]
     figures = [curves_figure(folder, curves), embedding_figure(folder, splits, last), bars_figure(folder, cells)]
-    return Report(cells, figures)
+    return Report(cells, figures, notes)
 
 
 if __name__ == "__main__":

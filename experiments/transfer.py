@@ -12,7 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from experiments.cli import CommonConfig, Report, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import ClassSettings, Compute, class_accuracy, transfer
@@ -46,13 +46,13 @@ class TransferConfig(CommonConfig):
 
     @property
     def default_folder(self) -> str:
-        """Modes do not share a folder."""
-        return f"{super().default_folder}-{self.mode}"
+        """Modes and starts do not share a folder."""
+        return folder_of(super().default_folder, self.mode, f"from-{self.start.name}" if self.start else "")
 
 
 def work(config: TransferConfig, splits: Splits, compute: Compute) -> Report:
     """Trains the classifier and judges it."""
-    start = load_model(config.start, splits) if config.start else None
+    start = load_model(config.start, splits, config.allow) if config.start else None
     model = transfer(config.transfer, splits, compute, start=start, mode=config.mode)
     row = as_cells({f"{len(model.spec.class_names)} classes": class_accuracy(model, splits, compute)})
     cells = {config.mode: row | parameter_cells({config.mode: model})[config.mode]}

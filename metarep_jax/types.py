@@ -299,6 +299,6 @@ def episode_of(spec: EpisodeSpec, inputs: Shaped[Array, "..."]) -> Episode:
     return Episode(rows(spec.shot), rows(max(spec.query, 1)))
 
 
-def batch_axis(tree: PyTree) -> int:
-    """The length of the leading axis that the tree's leaves share."""
+def batch_axis(tree: PyTree) -> Any:
+    """The length of the leading axis that the tree's leaves share: an int, or a symbol while a model is exported."""
     return jax.tree.leaves(tree)[0].shape[0]

@@ -14,7 +14,7 @@ from metarep_jax.types import EpisodeSpec
 GLYPHS = PipelineConfig(
     data=DataConfig(name="glyphs"),
     encoder=EncoderConfig(),
-    pretrain=PretrainSettings(train=FitConfig(steps=1500, batch_size=256)),
+    pretrain=PretrainSettings(augment="glyph", train=FitConfig(steps=1500, batch_size=256)),
     meta=MetatrainSettings(
         learner=LearnerConfig(name="prototypical"),
         episode=EpisodeSpec(way=20, shot=1, query=5),

@@ -3,7 +3,7 @@
 A piece is a training run a seed, and the cells that it gives: RUN_FOLDER/BUDGET/ROW/COLUMN/result.json. Finished pieces
 are skipped and interrupted ones go on where they stopped, so that the same command may be given again and again.
 ``--merge`` needs no data: it takes the cells below the folders that follow, adds them to experiments/results/cells, and
-draws the table and the README anew.
+draws the table and the pages anew.
 """
 
 import dataclasses
@@ -120,8 +120,9 @@ def run_table(table: Table, config: TableConfig, pieces: Callable[[], Sequence[P
             if table.figure is not None:
                 table.figure(RESULTS / "figures" / f"{table.name}.png", result.cells)
             for budget in ("short", "full"):  # the longer one's pictures stay
-                for picture in sorted(each for place in config.folders for each in place.rglob(f"{budget}/figures/*.png")):
-                    shutil.copyfile(picture, RESULTS / "figures" / f"{table.name}_{picture.name}")
+                pictures = (each for place in config.folders for each in place.rglob(f"{budget}/figures/*.png"))
+                for path in sorted(pictures):
+                    shutil.copyfile(path, RESULTS / "figures" / f"{table.name}_{path.name}")
             draw_readme()
             return
         folder = config.folder(table.name)

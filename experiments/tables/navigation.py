@@ -26,7 +26,7 @@ from experiments.cli import parse
 from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
 from metarep_jax.data.environments import environment_feed, task_of
-from metarep_jax.data.navigation import NavigationParameters, navigation
+from metarep_jax.data.navigation_environment import NavigationParameters, navigation
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
 from metarep_jax.evaluate.paths import paths_to_goals

@@ -24,7 +24,7 @@ import numpy as np
 from experiments.cli import parse
 from experiments.tables.engine import Table, TableConfig, check_names, run_table
 from experiments.tables.published import COLUMNS
-from metarep_jax.data.sinusoid import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
+from metarep_jax.data.sinusoid_tasks import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
 from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictions_by_step

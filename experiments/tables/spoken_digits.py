@@ -33,7 +33,7 @@ from experiments.cli import parse, with_data_dir
 from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig
-from metarep_jax.data.audio import AudioConfig, Digits, load_fsdd
+from metarep_jax.data.recordings import AudioConfig, Digits, load_fsdd
 from metarep_jax.data.splits import resolved
 from metarep_jax.data.spoken_digits import PROTOCOL, splits_of_digits
 from metarep_jax.encoders import EncoderConfig, make_encoder

@@ -6,11 +6,11 @@ from metarep_jax.data.columns import fitting_episode, usable_columns
 from metarep_jax.data.defaults import default_augment, large_images_note
 from metarep_jax.data.episodes import check_episode_spec, sample_episodes
 from metarep_jax.data.feeds import augmented_feed, batch_feed, episode_feed
+from metarep_jax.data.image_stream import stream_reader
 from metarep_jax.data.pools import joined_pools, pool_of_arrays, with_classmates, with_partners
 from metarep_jax.data.protocols import Protocol, find_protocol
-from metarep_jax.data.source import Source
+from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.splits import DataConfig, Splits, load_splits
-from metarep_jax.data.stream import stream_reader
 from metarep_jax.data.subsets import with_labelled_classes, with_validation_classes
 from metarep_jax.data.tokens import text_feed
 

@@ -137,7 +137,7 @@ def labelled(parts: dict[str, Given], class_names: Sequence[str] | None, same: b
                 f"class_names name integer labels from 0 to {len(class_names) - 1}; labels are from {min(spelt)!r} to "
                 f"{max(spelt)!r}"
             )
-        spelt = {value: class_names[value] for value in spelt}
+        spelt = {value: str(class_names[value]) for value in spelt}
     apart = asked and not same and len(spelt) < sum(len(set(own)) for own in labels.values())
     order: dict[str, None] = {}  # classes by their names, in the order of their labels
     for name in parts if apart else [""]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from metarep_jax.data.cache import cached, digest, file_facts
-from metarep_jax.data.source import Source, from_arrays, to_arrays
+from metarep_jax.data.array_cache import cached, digest, file_facts
+from metarep_jax.data.source_arrays import Source, from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
 

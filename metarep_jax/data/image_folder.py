@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from metarep_jax.data.cache import digest
+from metarep_jax.data.array_cache import digest
 from metarep_jax.data.class_folders import read_class_folders
-from metarep_jax.data.records import Records
+from metarep_jax.data.encoded_images import Records
 from metarep_jax.data.walk import walk_files
 
 WANTED = (

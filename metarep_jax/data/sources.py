@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from metarep_jax.choices import find_factory
-from metarep_jax.data.audio import AudioConfig, load_audio
-from metarep_jax.data.images import Progress
-from metarep_jax.data.records import Reading, Records
-from metarep_jax.data.source import Source
-from metarep_jax.data.text import CORPORA, Texts, read_texts
+from metarep_jax.data.encoded_images import Reading, Records
+from metarep_jax.data.image_decoding import Progress
+from metarep_jax.data.named_texts import CORPORA, Texts, read_texts
+from metarep_jax.data.recordings import AudioConfig, load_audio
+from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.tokens import TextConfig
 
 AnySource = Source | Records | Texts
@@ -102,7 +102,7 @@ def tfds_images(
       stream: whether stage 1 streams its training images from the disk, for data larger than memory.
       workers: processes that read and decode a stream; 0: none, in this process.
     """
-    from metarep_jax.data.tfds_sources import tfds_records
+    from metarep_jax.data.tfds_images import tfds_records
 
     reading = Reading(image_size=image_size, channels=channels, per_class=per_class, stream=stream, workers=workers)
     return tfds_records(dataset, data_dir, cache_dir)._replace(reading=reading)
@@ -158,7 +158,7 @@ def spoken_digits(
       seconds: length of a row; of longer recordings the middle is kept, shorter ones are filled up.
       label: what the classes are.
     """
-    from metarep_jax.data.audio import fsdd_source, load_fsdd
+    from metarep_jax.data.recordings import fsdd_source, load_fsdd
 
     return fsdd_source(load_fsdd(data_dir, AudioConfig(rate=rate, seconds=seconds), cache_dir), label)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from metarep_jax.data.cache import cached, digest
-from metarep_jax.data.source import Source, from_arrays, to_arrays
+from metarep_jax.data.array_cache import cached, digest
+from metarep_jax.data.source_arrays import Source, from_arrays, to_arrays
 from metarep_jax.data.wav import as_rows
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from metarep_jax.data.audio import VERSION, AudioConfig, rows_of, tell
-from metarep_jax.data.cache import cached, digest, file_facts
-from metarep_jax.data.source import Source, from_arrays
-from metarep_jax.data.tfds_sources import how_to_prepare, tfds_places
+from metarep_jax.data.array_cache import cached, digest, file_facts
+from metarep_jax.data.recordings import VERSION, AudioConfig, rows_of, tell
+from metarep_jax.data.source_arrays import Source, from_arrays
+from metarep_jax.data.tfds_images import how_to_prepare, tfds_places
 from metarep_jax.data.wav import read_wav
 
 log = logging.getLogger(__name__)

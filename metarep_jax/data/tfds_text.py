@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from metarep_jax.data.text_files import decode_utf8
-from metarep_jax.data.tfds_sources import find_builder, quiet
+from metarep_jax.data.tfds_images import find_builder, quiet
 
 
 def tfds_sentences(name: str, data_dir: Path | None, cache_dir: Path) -> list[tuple[str, str]]:

@@ -2,6 +2,10 @@
 
 ``x`` is images, uint8 in 0–255 or float in [0, 1]; or rows of token ids; or 16-bit waveforms. ``mask`` [batch] says
 which rows enter batch statistics (padding must not); ``running=True`` normalises with the running averages.
+
+An encoder of your own is a factory of keywords, ``my_encoder(*, width=64) -> nn.Module``, named by its dotted path. Its
+class says by ``takes`` what it encodes ("images" where it does not say, "tokens" or "waves"), and keeps layers that
+others may read by ``keep_layer``.
 """
 
 from metarep_jax.encoders.config import EncoderConfig, encoder_from_union, make_encoder

@@ -144,7 +144,8 @@ class ResNet(nn.Module):
     """A residual network without its classifier: images [n, h, w, c] to pooled features [n, dim].
 
     ``stem`` "small" is one 3×3 convolution (32-pixel images, as in SimCLR's CIFAR-10 appendix B.9); "imagenet" is
-    7×7 with stride 2 and a 3×3 max-pool. Source: He et al. 2015, https://arxiv.org/abs/1512.03385, table 1.
+    7×7 with stride 2 and a 3×3 max-pool. Strided layers are padded on both sides, as torchvision's are, whose weights
+    ``read_pretrained`` reads. Source: He et al. 2015, https://arxiv.org/abs/1512.03385, table 1.
     """
 
     stages: tuple[int, ...] = (2, 2, 2, 2)

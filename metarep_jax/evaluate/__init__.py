@@ -1,8 +1,8 @@
 """Judging features and learners: few-shot episodes with intervals, a linear probe, nearest neighbours."""
 
-from metarep_jax.evaluate.few_shot import episode_accuracy, few_shot_accuracy
+from metarep_jax.evaluate.few_shot import episode_accuracy, few_shot_accuracy, few_shot_values
 from metarep_jax.evaluate.held_out import held_out, unigram
-from metarep_jax.evaluate.intervals import Interval, interval, interval_over_seeds
+from metarep_jax.evaluate.intervals import Interval, interval, interval_over_seeds, paired_difference
 from metarep_jax.evaluate.occlusion import occlusion_maps
 from metarep_jax.evaluate.pools import feature_pool, split_examples
 from metarep_jax.evaluate.probes import chosen_l2, linear_probe, nearest_neighbours, probe_hits
@@ -15,6 +15,7 @@ __all__ = [
     "episode_accuracy",
     "feature_pool",
     "few_shot_accuracy",
+    "few_shot_values",
     "held_out",
     "interval",
     "interval_over_seeds",
@@ -23,6 +24,7 @@ __all__ = [
     "linear_probe",
     "nearest_neighbours",
     "occlusion_maps",
+    "paired_difference",
     "probe_hits",
     "split_examples",
     "unigram",

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from metarep_jax.data.episodes import sample_episodes
 from metarep_jax.evaluate.intervals import Interval, interval
@@ -29,6 +29,25 @@ def episode_accuracy(
     ctx = learner.test_context if ctx is None else ctx
     outcome = run_task(learner, params, state, episode, key, ctx)
     return accuracy(outcome.outputs["logits"], episode.query.label, episode.query.mask)
+
+
+def few_shot_values(
+    learner: MetaLearner,
+    params: Any,
+    state: Any,
+    pool: Pool,
+    spec: EpisodeSpec,
+    *,
+    key: Array,
+    episodes: int = 2000,
+    ctx: Context | None = None,
+    mapper: Mapper = map_in_order,
+) -> Float[np.ndarray, " episodes"]:
+    """The accuracy in % on each of so many test episodes; see ``few_shot_accuracy``."""
+    if episodes < 1:
+        raise ValueError(f"few_shot_accuracy needs at least 1 episode, got {episodes}")
+    values = mapper(_judge(learner, spec, ctx), jax.random.split(key, episodes), params, state, pool)
+    return 100.0 * np.asarray(values)
 
 
 def few_shot_accuracy(
@@ -59,11 +78,8 @@ def few_shot_accuracy(
     Raises:
       ValueError: for fewer than one episode.
     """
-    if episodes < 1:
-        raise ValueError(f"few_shot_accuracy needs at least 1 episode, got {episodes}")
-
-    values = mapper(_judge(learner, spec, ctx), jax.random.split(key, episodes), params, state, pool)
-    return interval(100 * np.asarray(values))
+    values = few_shot_values(learner, params, state, pool, spec, key=key, episodes=episodes, ctx=ctx, mapper=mapper)
+    return interval(values)
 
 
 @lru_cache(maxsize=256)

@@ -28,6 +28,17 @@ def interval(values: Any) -> Interval:
     return Interval(float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(values.size)), int(values.size))
 
 
+def paired_difference(first: Any, second: Any) -> Interval:
+    """The mean of ``first`` − ``second`` over the same episodes [n], or seeds and episodes, with its 95% interval.
+
+    What makes an episode hard for both cancels, so that smaller differences show than by the rows' own intervals.
+    """
+    first, second = (np.asarray(values, np.float64).ravel() for values in (first, second))
+    if first.shape != second.shape:
+        raise ValueError(f"a paired difference needs the same episodes, got {first.size} and {second.size}")
+    return interval(first - second)
+
+
 def interval_over_seeds(found: Sequence[Interval], *, one_test: bool = False) -> Interval:
     """The mean of several seeds' means; its interval is the wider one of that over episodes and that over seeds.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key, Shaped
 
 from metarep_jax.data.tokenizer import Tokenizer
 from metarep_jax.evaluate.held_out import held_out, unigram
@@ -125,7 +125,7 @@ def dividing_batch(batch: int, rows: int) -> int:
     return next(size for size in range(min(batch, rows), 0, -1) if batch % size == 0)
 
 
-def mean_bounds(bounds: Any, params: Any, state: Any, inputs: Float[Array, "n ..."], key: Any) -> dict[str, Interval]:
+def mean_bounds(bounds: Any, params: Any, state: Any, inputs: Shaped[Array, "n ..."], key: Any) -> dict[str, Interval]:
     """Means of ``bounds`` (``Judge.bounds``, compiled) over at most ``BOUND_ROWS`` of the inputs, spread over all."""
     count = min(BOUND_ROWS, len(inputs))
     inputs = inputs[np.arange(count) * len(inputs) // count]

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from metarep_jax.data.audio import Digits
+from metarep_jax.data.recordings import Digits
 from metarep_jax.data.spoken_digits import TEST_TAKES, is_test
 from metarep_jax.evaluate.intervals import Interval, interval
 from metarep_jax.evaluate.probes import chosen_l2, probe_hits

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float
 
 from metarep_jax.data.tokenizer import FILE as TOKENIZER_FILE
 from metarep_jax.data.tokenizer import Tokenizer, load_tokenizer
-from metarep_jax.distill.students import classifier, classifier_encoder
+from metarep_jax.distill.students import classifier_encoder
 from metarep_jax.encoders import encoder_layers, encoder_variables, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats
 from metarep_jax.files import atomic_write
 from metarep_jax.metalearn import adapts_encoder, make_learner
+from metarep_jax.model.in_use import adapting, classifying, context_in_use, embedding, predicting
 from metarep_jax.model.inputs import check_inputs_in_use, check_labels
 from metarep_jax.model.spec import ModelSpec, spec_of_json, spec_to_json
 from metarep_jax.model.storage import read_arrays, read_model, write_model
-from metarep_jax.types import Context, Examples, MetaLearner, NormMode
+from metarep_jax.types import Examples, MetaLearner, NormMode
 
-Inputs = (
-    Any  # arrays [n, *shape]: images, token ids or waveforms; or a list of texts, where the model has its tokenizer
-)
+# Arrays [n, *shape]: images, token ids or waveforms; or a list of texts, where the model has its tokenizer.
+Inputs = Any
+Answer = Literal["predict", "embed"]
 
 
 class Prediction(NamedTuple):
@@ -56,12 +56,11 @@ class Model:
 
     def embed(self, x: Inputs) -> Float[Array, "n dim"]:
         """Features of ``x`` [n, h, w, c], uint8 or float in [0, 1]; each row's depend on that row alone."""
-        embed, x = _embedder(self._bare_encoder), self._checked(x)
-        variables = self.encoder_params
-        if not x.shape[0]:
-            return jnp.zeros((0, jax.eval_shape(embed, variables, self._one_row(x)).shape[-1]))
-        features = embed(variables, x)
-        return features if self.whitening is None else self.whitening(features)
+        x, embed = self._checked(x), self.embedder()
+        if x.shape[0]:
+            return embed(x)
+        row = jax.ShapeDtypeStruct((1, *self.spec.shape), x.dtype)
+        return jnp.zeros((0, jax.eval_shape(embed, row).shape[-1]))
 
     def layers(self, x: Inputs, names: Sequence[str] | None = None) -> dict[str, Array]:
         """The encoder's layers, such as ``block1``, of ``x`` [n, h, w, c], by name, in the order of the computation.
@@ -73,7 +72,8 @@ class Model:
         Raises:
           ValueError: for a layer that the encoder does not have; lists those that it has.
         """
-        return encoder_layers(self._bare_encoder, self.encoder_params, self._checked(x), names=names)
+        x, encoder = self._checked(x), make_encoder(self.spec.encoder)
+        return encoder_layers(encoder, self.encoder_params, x, names=names)
 
     def adapt(self, inputs: Inputs, labels: Any, *, norm: NormMode | None = None) -> Model:
         """A model for the classes of a few labelled examples.
@@ -96,7 +96,8 @@ class Model:
         if self.fixed_way and len(classes) != self.spec.way:
             raise ValueError(f"this learner was trained for {self.spec.way} classes, got examples of {len(classes)}")
         support = Examples(inputs, jnp.asarray(index, jnp.int32))
-        adapt, _ = self._functions(len(classes), norm)
+        learner = self.learner(len(classes))
+        adapt = adapting(learner, context_in_use(learner, norm))
         task = adapt(self.params, self.learner_state, support, jax.random.key(0))
         return dataclasses.replace(self, task=task, labels=tuple(classes.tolist()), norm=norm)
 
@@ -112,7 +113,7 @@ class Model:
           ValueError: when a learner has not been adapted.
         """
         x = self._checked(x)
-        predict, names = self._predictor(norm)
+        predict, names = self.predictor(norm), self.classes
         probability = predict(x) if x.shape[0] else jnp.zeros((0, len(names)))
         return Prediction(np.asarray(names)[np.asarray(probability.argmax(-1))], probability)
 
@@ -150,8 +151,12 @@ class Model:
     @property
     def encoder(self) -> Any:
         """The encoder, its features whitened where the model has a whitening."""
-        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner))
-        return encoder if self.whitening is None else Whitened(encoder)
+        return self._encoder("auto")
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """What the columns of ``predict``'s probabilities are of: fixed classes, or the labels given to ``adapt``."""
+        return self.spec.class_names if self.spec.kind == "classifier" else self.labels
 
     @property
     def learner_state(self) -> Any:
@@ -160,43 +165,52 @@ class Model:
             return self.state
         return {**self.state, "encoder": whitened_stats(self.state["encoder"], self.whitening)}
 
-    @property
-    def _bare_encoder(self) -> nn.Module:
-        return make_encoder(self.spec.encoder)
+    def export(self, folder: Path | str, what: Answer | None = None, *, platforms: Sequence[str] | None = None) -> Path:
+        """Writes what the model computes as serialised StableHLO, for use without this package.
 
-    def _predictor(self, norm: NormMode | None) -> tuple[Any, tuple[Any, ...]]:
-        """``x -> probabilities`` and the names of their columns."""
+        Args:
+          folder: gets ``model.stablehlo``, ``export.json``, which says how to use it, and the tokenizer of a model of
+            text.
+          what: "predict", probabilities of a classifier or an adapted model, or "embed", features; None: probabilities
+            where the model has classes, else features.
+          platforms: of "cpu", "cuda", "rocm" and "tpu"; None: all of cpu, cuda and tpu, or cpu alone where the
+            encoder's operations do not exist on others.
+
+        Returns:
+          The folder.
+
+        Raises:
+          ValueError: for probabilities of a learner that has not been adapted, or an encoder of one's own that cannot
+            be computed for a batch of any size.
+        """
+        from metarep_jax.model.export import export_model
+
+        return export_model(self, Path(folder).expanduser(), what, platforms)
+
+    def predictor(self, norm: NormMode | None = None, *, conv: str = "auto") -> Callable[[Array], Array]:
+        """``x -> probabilities``, compiled: what ``predict`` computes; see there. ``conv``: how convolutions are."""
+        encoder = self._encoder(conv)
         if self.spec.kind == "classifier":
-            names = self.spec.class_names
-            predict = _classifying(self.encoder, len(names), "frozen" in self.state)
-            return partial(predict, self.params, self.state), names
+            classify = classifying(encoder, len(self.spec.class_names), "frozen" in self.state)
+            return partial(classify, self.params, self.state)
         if self.task is None:
             raise ValueError("call adapt(inputs, labels) with a few labelled examples before predict")
-        _, predict = self._functions(len(self.labels), norm or self.norm)
-        return partial(predict, self.params, self.learner_state, self.task), self.labels
+        learner = make_learner(self.spec.learner, encoder, way=len(self.labels))
+        predict = predicting(learner, context_in_use(learner, norm or self.norm))
+        return partial(predict, self.params, self.learner_state, self.task)
 
-    def _functions(self, way: int, norm: NormMode | None) -> tuple[Any, Any]:
-        learner = self.learner(way)
-        return _compiled(learner, context_in_use(learner, norm))
+    def embedder(self, *, conv: str = "auto") -> Callable[[Array], Array]:
+        """``x -> features``, compiled: what ``embed`` computes. ``conv``: how convolutions are."""
+        embed = partial(embedding(make_encoder(self.spec.encoder, conv=conv)), self.encoder_params)
+        whitening = self.whitening
+        return embed if whitening is None else lambda x: whitening(embed(x))
+
+    def _encoder(self, conv: str) -> Any:
+        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner), conv=conv)
+        return encoder if self.whitening is None else Whitened(encoder)
 
     def _checked(self, x: Inputs) -> Array:
-        return check_inputs_in_use(x, self.spec.shape, self._bare_encoder, self.tokenizer)
-
-    def _one_row(self, x: Array) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((1, *self.spec.shape), x.dtype)
-
-
-def context_in_use(learner: MetaLearner, norm: NormMode | None) -> Context:
-    """The context of an answer in use: as at test, but not transductive unless ``norm`` says so.
-
-    Raises:
-      ValueError: for a norm mode that does not exist.
-    """
-    if norm is None:
-        return learner.use_context
-    if norm not in get_args(NormMode):
-        raise ValueError(f"unknown norm {norm!r}; there are: {', '.join(get_args(NormMode))}")
-    return dataclasses.replace(learner.test_context, norm=norm)
+        return check_inputs_in_use(x, self.spec.shape, make_encoder(self.spec.encoder), self.tokenizer)
 
 
 def save_model(folder: Path, model: Model) -> None:
@@ -234,23 +248,3 @@ def _tokenizer_near(folder: Path, digest: str) -> Tokenizer | None:
             except ValueError:  # another run's, or damaged: texts are then refused, token ids are not
                 continue
     return None
-
-
-@lru_cache(maxsize=64)
-def _compiled(learner: MetaLearner, ctx: Context) -> tuple[Any, Any]:
-    """``adapt``, and ``predict`` as probabilities, of the learner; compiled once, whichever models share it."""
-    adapt = jax.jit(partial(learner.adapt, ctx=ctx))
-    return adapt, jax.jit(lambda *args: jax.nn.softmax(learner.predict(*args, ctx=ctx)["logits"]))
-
-
-@lru_cache(maxsize=64)
-def _classifying(encoder: Any, classes: int, frozen: bool) -> Any:
-    """``(params, state, inputs) -> probabilities`` of a classifier of fixed classes, compiled once."""
-    model = classifier(encoder, classes, frozen=frozen)
-    return jax.jit(lambda params, state, x: jax.nn.softmax(model.outputs(params, state, x)[0]["logits"]))
-
-
-@lru_cache(maxsize=64)
-def _embedder(encoder: nn.Module) -> Any:
-    """Compiled once an encoder, whichever models share it."""
-    return jax.jit(partial(encoder.apply, running=True))

@@ -1,6 +1,6 @@
 """A trained objective on disk, with its decoder or head, so that it can be judged by itself later.
 
-Imported by its own path: the storage of arrays belongs to training, which stands above this room.
+Imported by its own path: the storage of arrays and the question whom to trust belong to rooms above this one.
 """
 
 import json
@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import DictKey
 
-from metarep_jax.choices import dotted_paths
 from metarep_jax.files import atomic_write
+from metarep_jax.model.trust import refuse_strangers
 from metarep_jax.pretrain.config import ObjectiveConfig
 from metarep_jax.train.storage.arrays import load_tree, save_tree
 
@@ -61,20 +61,9 @@ def load_objective(folder: Path, *, allow: Sequence[str] | str = ()) -> TrainedO
         return None
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
-        refuse_strangers(saved, (allow,) if isinstance(allow, str) else tuple(allow))
+        refuse_strangers(saved, "it", allow)
         config = cattrs.structure(saved["config"], ObjectiveConfig)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the objective in {file} cannot be used: {error}") from error
     arrays = jax.tree.map(jnp.asarray, load_tree(file.parent / "arrays"))
     return TrainedObjective(config, saved["augment"], saved["total_steps"], arrays["params"], arrays["state"])
-
-
-def refuse_strangers(saved: Any, allow: tuple[str, ...]) -> None:
-    """Raises ValueError for plain values that name code outside the modules and packages of ``allow``."""
-    for path in dotted_paths(saved):
-        module = path.partition(":")[0]
-        if not any(module == one or module.startswith(f"{one}.") for one in allow):
-            raise ValueError(
-                f"it names {path}, and loading it would run that code; if you trust it, allow it: "
-                f"load_objective(folder, allow=[{module!r}])"
-            )

@@ -1,12 +1,18 @@
-"""Tables and numbers inside a Markdown text, drawn from result files between markers, so that nobody types them.
+"""Tables and numbers inside Markdown pages, drawn from result files between markers, so that nobody types them.
 
 <!-- table: omniglot_pipeline -->
-… replaced by the table of the result of that name …
+… replaced by the table of the result of that name, and what its numbers are …
 <!-- end table -->
 
 <!-- settings: omniglot_supervised -->
 … how each row of that result was made …
 <!-- end settings -->
+
+<!-- overview
+omniglot_pipeline | the three stages on Omniglot | student / 5w1s | link
+-->
+… a table of many results, a line each …
+<!-- end overview -->
 
 <!-- value: omniglot_pipeline / student / 5w1s -->97.9%<!-- end -->                        a cell
 <!-- value: omniglot_pipeline / student minus meta_pretrained / 5w1s -->…<!-- end -->      the difference of two
@@ -17,13 +23,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from metarep_jax.report.labels import is_accuracy, main_and_modes, number
+from metarep_jax.report.how_made import facts_table, settings_table
+from metarep_jax.report.labels import cell_text, column_label, is_accuracy, main_and_modes, number, row_label
 from metarep_jax.report.results import Cell, Result, difference, read_result
-from metarep_jax.report.tables import caption, duration, markdown_table, settings_table
+from metarep_jax.report.tables import duration, escaped_cell, markdown_table, published_beside
 
 ABSENT = "not measured yet"
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end table -->)", re.DOTALL)
 _SETTINGS = re.compile(r"(<!-- settings: (\S+) -->\n).*?(<!-- end settings -->)", re.DOTALL)
+_OVERVIEW = re.compile(r"(<!-- overview\n(.*?)-->\n).*?(<!-- end overview -->)", re.DOTALL)
 _VALUE = re.compile(r"(<!-- value: ([^>]+?) -->).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -33,11 +41,11 @@ def read_results(folder: Path | str) -> dict[str, Result]:
     Raises:
       ValueError: for a file that does not follow the schema, or that is not called by the name in it.
     """
-    found = {path.stem: read_result(path) for path in sorted(Path(folder).glob("*.json"))}
-    for name, result in found.items():
+    results = {path.stem: read_result(path) for path in sorted(Path(folder).glob("*.json"))}
+    for name, result in results.items():
         if result.name != name:
             raise ValueError(f"{name}.json holds the result {result.name!r}; name the file {result.name}.json")
-    return found
+    return results
 
 
 def redrawn(text: str, results: Mapping[str, Result]) -> str:
@@ -46,24 +54,51 @@ def redrawn(text: str, results: Mapping[str, Result]) -> str:
     Raises:
       ValueError: for a marker that asks for a row or column that its result does not have.
     """
-    text = _TABLE.sub(lambda found: found[1] + table(found[2], results) + "\n" + found[3], text)
-    text = _SETTINGS.sub(lambda found: found[1] + settings(found[2], results) + "\n" + found[3], text)
-    return _VALUE.sub(lambda found: found[1] + value(found[2], results) + found[3], text)
+    text = _TABLE.sub(lambda match: match[1] + table(match[2], results) + "\n" + match[3], text)
+    text = _SETTINGS.sub(lambda match: match[1] + settings(match[2], results) + "\n" + match[3], text)
+    text = _OVERVIEW.sub(lambda match: match[1] + overview(match[2], results) + "\n" + match[3], text)
+    return _VALUE.sub(lambda match: match[1] + value(match[2], results) + match[3], text)
 
 
 def table(name: str, results: Mapping[str, Result]) -> str:
-    """The Markdown table of a result with what it was measured on; batch-norm modes beside each row's own left out."""
+    """The Markdown table of a result, without batch-norm modes beside each row's own, and what its numbers are."""
     if name not in results:
         return f"\n*{ABSENT}*\n"
-    result = results[name]
-    main, _ = main_and_modes(result.cells)
-    commit = f", commit `{result.commit[:10]}`" if result.commit else ""
-    return f"\n{markdown_table(main)}\n\n<sub>{caption(result)}; `{result.command}`{commit}</sub>\n"
+    main, _ = main_and_modes(results[name].cells)
+    return f"\n{markdown_table(main)}\n\n{facts_table(results[name])}\n"
 
 
 def settings(name: str, results: Mapping[str, Result]) -> str:
     """The Markdown table of how each row of a result was made."""
     return f"\n{settings_table(results[name])}\n" if name in results else f"\n*{ABSENT}*\n"
+
+
+def overview(lines: str, results: Mapping[str, Result]) -> str:
+    """A Markdown table of many results: what, command, hardware, time, one of its cells, a link.
+
+    Args:
+      lines: a result a line, ``NAME | what it is | ROW / COLUMN | link``.
+      results: by name.
+
+    Raises:
+      ValueError: for a line of another form, or a cell that its result does not have.
+    """
+    rows = [["what", "command", "hardware", "time", "result", ""], ["---"] * 6]
+    for line in filter(str.strip, lines.splitlines()):
+        name, what, query, link = _split(line, "|", 4, "NAME | what | ROW / COLUMN | link")
+        row, column = _split(query, " / ", 2, "ROW / COLUMN")
+        if name not in results:
+            rows.append([what, "", "", "", ABSENT, f"[details]({link})"])
+            continue
+        result = results[name]
+        cell = _cell(result, row, column)
+        command, device = result.command.partition(" --")[0], result.device
+        hardware = f"{device.get('count', 1)} × {device.get('kind', '?')} ({device.get('cpu', '?')})"
+        number = f"{cell_text(cell, column)}{published_beside(result.cells[row], column)}"
+        where = f"{row_label(row)}, {column_label(column)}"
+        time = duration(result.wall_clock_s)
+        rows.append([what, f"`{command}`", hardware, time, f"{where}: {number}", f"[details]({link})"])
+    return "\n" + "\n".join("| " + " | ".join(map(escaped_cell, row)) + " |" for row in rows) + "\n"
 
 
 def value(query: str, results: Mapping[str, Result]) -> str:
@@ -88,3 +123,10 @@ def _cell(result: Result, row: str, column: str) -> Cell:
         has = ", ".join(result.cells.get(row, result.cells))
         raise ValueError(f"{result.name} has no cell {row!r}, {column!r}; it has {has}")
     return result.cells[row][column]
+
+
+def _split(text: str, mark: str, parts: int, form: str) -> list[str]:
+    words = [word.strip() for word in text.split(mark)]
+    if len(words) != parts:
+        raise ValueError(f"{text.strip()!r} should be {form}")
+    return words

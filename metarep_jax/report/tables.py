@@ -1,7 +1,6 @@
 """Tables drawn from results, for the terminal and for Markdown."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Group
@@ -22,8 +21,8 @@ from metarep_jax.report.labels import (
 from metarep_jax.report.published import is_published, published_column, standing
 from metarep_jax.report.results import Cell, Cells, Result
 
-SETTINGS = ("protocol", "norm", "seeds", "steps", "tasks", "time", "device", "published", "note")  # of a row's cells
 COLUMNS = 5  # at most, side by side in the terminal
+IN_BRACKETS = "what was published, ✓ where ours lies within its interval or is better"
 
 
 def terminal_table(result: Result) -> Group:
@@ -55,7 +54,7 @@ def _table(cells: Cells, columns: Sequence[str], title: str, style: str) -> Tabl
     for row, found in cells.items():
         texts = [cell_text(found.get(column), column).replace(" ± ", "±") for column in columns]
         texts = [f"[bold]{text}[/]" if row in best[column] else text for column, text in zip(columns, texts)]
-        beside = [_beside(found, column).replace(" ± ", "±").replace(" (", "\n(") for column in columns]
+        beside = [published_beside(found, column).replace(" ± ", "±").replace(" (", "\n(") for column in columns]
         texts = [f"{text}{more}" for text, more in zip(texts, beside)]
         table.add_row(escape(row_label(row)), *texts, style=style)
     return table
@@ -69,39 +68,18 @@ def markdown_table(cells: Cells, *, corner: str = "") -> str:
     columns = columns_of(cells)
     best = {column: best_rows(cells, column, cells) for column in columns}
     lines = [
-        "| " + " | ".join([corner, *map(_escaped, map(column_label, columns))]) + " |",
+        "| " + " | ".join([corner, *map(escaped_cell, map(column_label, columns))]) + " |",
         "| " + " | ".join(["---", *["---:"] * len(columns)]) + " |",
     ]
     for row, found in cells.items():
         texts = [cell_text(found.get(column), column) for column in columns]
         texts = [f"**{text}**" if row in best[column] else text for column, text in zip(columns, texts)]
-        texts = [text + _beside(found, column) for column, text in zip(columns, texts)]
-        lines.append("| " + " | ".join([_escaped(row_label(row)), *texts]) + " |")
+        texts = [text + published_beside(found, column) for column, text in zip(columns, texts)]
+        lines.append("| " + " | ".join([escaped_cell(row_label(row)), *texts]) + " |")
     return "\n".join(lines)
 
 
-def settings_table(result: Result) -> str:
-    """A Markdown table of how each row was made: a row of the result a row, from ``config["cells"][row][column]``.
-
-    A setting that differs between a row's columns is listed in their order, with " / " between; a source of published
-    numbers is named once.
-    """
-    details: Mapping[str, Mapping[str, Mapping[str, Any]]] = result.config.get("cells", {})
-    names = [name for name in SETTINGS if any(name in cell for row in details.values() for cell in row.values())]
-    lines = ["|  | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
-    for row, columns in details.items():
-        texts = [_joined(name, [str(cell.get(name, "–")) for cell in columns.values()]) for name in names]
-        lines.append("| " + " | ".join(map(_escaped, [row_label(row), *texts])) + " |")
-    return "\n".join(lines)
-
-
-def _joined(name: str, texts: list[str]) -> str:
-    if name == "published":
-        texts = [text for text in dict.fromkeys(texts) if text != "–"] or ["–"]
-    return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
-
-
-def _beside(found: Mapping[str, Cell], column: str) -> str:
+def published_beside(found: Mapping[str, Cell], column: str) -> str:
     """What was published for a cell, in brackets, and whether ours reaches it; empty where nothing was."""
     published = found.get(published_column(column))
     if published is None:
@@ -113,18 +91,24 @@ def _beside(found: Mapping[str, Cell], column: str) -> str:
 
 def caption(result: Result) -> str:
     """One line that says what the numbers are: protocol, episodes, seeds, device, time."""
-    counts = {
-        cell["n"] for row in main_and_modes(result.cells)[0].values() for name, cell in row.items() if is_accuracy(name)
-    }
-    parts = [result.protocol.strip()]
-    if counts:
-        parts.append(
-            f"accuracy in % with 95% intervals, {_range(counts)} episodes or examples a cell, {_repeats(result)}"
-        )
-    if any(is_published(column) for row in result.cells.values() for column in row):
-        parts.append("in brackets what was published, ✓ where ours lies within its interval or is better")
+    parts = [result.protocol.strip(), what_numbers_are(result)]
+    if has_published(result):
+        parts.append(f"in brackets {IN_BRACKETS}")
     parts.append(f"{device_text(result)}, {duration(result.wall_clock_s)}")
     return "; ".join(part for part in parts if part)
+
+
+def what_numbers_are(result: Result) -> str:
+    """What accuracies are, over how many episodes and seeds; empty where a result has none."""
+    main = main_and_modes(result.cells)[0]
+    counts = {cell["n"] for row in main.values() for name, cell in row.items() if is_accuracy(name)}
+    episodes = f"{_range(counts)} episodes or examples a cell" if counts else ""
+    return f"accuracy in % with 95% intervals, {episodes}, {_repeats(result)}" if counts else ""
+
+
+def has_published(result: Result) -> bool:
+    """Whether published numbers stand beside ours."""
+    return any(is_published(column) for row in result.cells.values() for column in row)
 
 
 def device_text(result: Result) -> str:
@@ -157,5 +141,6 @@ def _range(counts: set[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
-def _escaped(text: str) -> str:
+def escaped_cell(text: str) -> str:
+    """Text as a cell of a Markdown table holds it."""
     return text.replace("|", "\\|")

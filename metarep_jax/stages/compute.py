@@ -14,6 +14,8 @@ from jaxtyping import Array, Key
 
 from metarep_jax.data import Splits
 from metarep_jax.model import Model, is_whole, load, modules_named, save_model
+from metarep_jax.model.storage import SPEC, read_arrays, read_model
+from metarep_jax.stages.checks import flags_below
 from metarep_jax.train import (
     FitConfig,
     compute_dtype,
@@ -24,13 +26,13 @@ from metarep_jax.train import (
     open_run,
 )
 from metarep_jax.train.processes import broadcast_from_main
-from metarep_jax.train.storage.inputs import Input
+from metarep_jax.train.storage.inputs import Input, Inputs
 from metarep_jax.train.storage.packing import digest_of
 
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Compute:
     """A stage's folder and its means. Results depend on the seed and the precision alone."""
 
@@ -43,10 +45,18 @@ class Compute:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; "auto": bfloat16 on accelerators, float32 on a CPU. Parameters are float32."""
 
-    def __post_init__(self):
-        object.__setattr__(self, "folder", Path(self.folder).expanduser())
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+    def __init__(
+        self,
+        folder: Path | str = folder,
+        seed: int = seed,
+        devices: int | None = devices,
+        precision: Literal["auto", "float32", "bfloat16"] = precision,
+    ):
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        own = {"folder": Path(folder).expanduser(), "seed": seed, "devices": devices, "precision": precision}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     def below(self, name: str) -> "Compute":
         """The same means, in a folder below this one."""
@@ -82,10 +92,10 @@ def finished_or_trained(
     what: str,
     identity: Mapping[str, Any],
     splits: Splits,
-    train: Callable[[], Model],
+    train: Callable[[Inputs], Model],
     *,
-    start: Model | None = None,
-    teacher: Model | None = None,
+    flags: str,
+    **models: Model | None,
 ) -> Model:
     """The model that an earlier call finished in the stage's folder, or a newly trained one, which is saved there.
 
@@ -94,26 +104,39 @@ def finished_or_trained(
       what: names the stage in messages.
       identity: the settings that the model depends on.
       splits: the data that it is trained on.
-      train: trains the model, or goes on with it from its checkpoints.
-      start, teacher: the models that it depends on.
+      train: trains the model, or goes on with it from its checkpoints; takes the digests of what it depends on.
+      flags: what the stage's flags begin with, for messages: "meta" for --meta.train.steps.
+      **models: those that it depends on, such as ``start`` and ``teacher``.
 
     Raises:
       ValueError: for a folder of other settings, data or models; names what differs. Nothing on disk is changed.
     """
-    models = {"start": start, "teacher": teacher}
     inputs = {"data": data_identity(splits)}
     inputs |= {name: model_identity(model) for name, model in models.items() if model is not None}
-    with open_run(
+    held = open_run(
         compute.folder, dict(identity), inputs=inputs, hold=on_main_process(), other_steps=True, name="stage"
-    ) as run:
+    )
+    with flags_below(flags), held as run:
         if not run.changed_steps and broadcast_from_main(is_whole(compute.folder)):
             log.info("%s: the model is in %s already", what, compute.folder)
-
             return load(compute.folder, allow=modules_named(dict(identity)))
-        model = train()
+        if damage := damage_of_model(compute.folder):
+            log.warning("%s: %s", what, damage)
+        model = train(inputs)
         if on_main_process():
             save_model(compute.folder, model)
         return model
+
+
+def damage_of_model(folder: Path) -> str | None:
+    """What is wrong with the finished model in ``folder``, naming the file; None where there is none, or nothing."""
+    if not (folder / "model" / SPEC).is_file():
+        return None
+    try:
+        read_arrays(*read_model(folder))
+    except (OSError, ValueError) as error:
+        return str(error).partition(". The command")[0] + "; it is written anew from the checkpoints"
+    return None
 
 
 def identity_of(compute: Compute, splits: Splits, **settings: Any) -> dict[str, Any]:
@@ -125,12 +148,13 @@ def identity_of(compute: Compute, splits: Splits, **settings: Any) -> dict[str, 
 def data_identity(splits: Splits) -> Input:
     """How messages name the data, and their digest."""
     place = splits.config.data_dir
-    name = splits.config.name if place is None else f"{splits.config.name} in {place}"
+    name = splits.name if place is None else f"{splits.name} in {place}"
     return {"name": name, "digest": splits.digest}
 
 
-def model_identity(model: Model) -> Input:
-    """A model's name for messages, and a digest of its spec and arrays."""
+def model_identity(model: Model, folder: Path | None = None) -> Input:
+    """A model's name for messages, with the ``folder`` that it comes from, and a digest of its spec and arrays."""
     arrays = jax.tree.leaves((model.params, model.state, model.whitening))
     digest = digest_of(cattrs.unstructure(model.spec), *map(np.asarray, arrays))
-    return {"name": f"{model.spec.learner.name} over {model.spec.encoder.name}", "digest": digest}
+    name = f"{model.spec.learner.name} over {model.spec.encoder.name}"
+    return {"name": name if folder is None else f"{name} of {folder}", "digest": digest}

@@ -1,6 +1,7 @@
 """Stage 3: hand what a model knows to a smaller one: on episodes, on fixed classes, or feature by feature."""
 
 import dataclasses
+import logging
 from typing import Any, Literal
 
 from metarep_jax.data import Splits, augmented_feed, batch_feed, episode_feed, make_augment
@@ -21,15 +22,23 @@ from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.pretrain import collapse_warning
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import (
+    check_encoder_takes,
+    check_model_takes,
+    check_new_classes,
+    check_rows,
+    fit_default_episode,
+)
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import averaged_features
 from metarep_jax.stages.features import features_model, features_spec, tokenizer_digest
-from metarep_jax.stages.metatrain import training_episode, validation
+from metarep_jax.stages.metatrain import has_head, protocol_rotations, training_episode, validation
 from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.stages.transfer import ClassSettings, train_on_classes
-from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit
+from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
 from metarep_jax.types import EpisodeSpec
 
+log = logging.getLogger(__name__)
 DistilMode = Literal["few-shot", "classes", "features"]
 
 
@@ -46,7 +55,8 @@ class DistilSettings:
     feature_loss: LossConfig = loss_of({"feature_regression": 1.0})
     """What the student minimises (features)."""
     episode: EpisodeSpec = EpisodeSpec(way=20, shot=1, query=5)
-    """The training episode (few-shot). Rotations "none" here means those of the protocol."""
+    """The training episode (few-shot). Rotations "none" here means those of the protocol. The default follows a teacher
+    with a head for its own way, and shrinks where there are few classes, which is said."""
     augment: str = "none"
     """Augmentation in training: a preset of metarep_jax.data.augment."""
     views: int | None = None
@@ -83,6 +93,8 @@ def distil(
       ValueError: before anything is trained, for a teacher or settings that do not fit the mode or the data.
     """
     settings = dataclasses.replace(settings, student=fitted_encoder(settings.student, splits))
+    check_model_takes(teacher, splits, "--teacher")
+    check_encoder_takes(settings.student, splits, "--student")
     if mode == "few-shot":
         return _on_episodes(settings, splits, teacher, compute)
     if mode == "features":
@@ -90,8 +102,8 @@ def distil(
     names = splits.class_names["train"]
     if teacher.spec.kind != "classifier" or teacher.spec.class_names != names:
         raise ValueError(
-            "mode classes needs a teacher that classifies these training classes; train one by "
-            "python -m experiments.transfer --mode supervised, or fine-tune"
+            f"--mode classes needs a teacher that classifies these training classes, and that of --teacher "
+            f"{what_it_is(teacher)}; train one by python -m experiments.transfer --mode supervised, or fine-tune"
         )
     encoder = make_encoder(teacher.spec.encoder, dtype=compute.dtype)
     model = classifier(encoder, len(names), frozen="frozen" in teacher.state)
@@ -100,11 +112,20 @@ def distil(
         splits,
         compute,
         what="distil (classes)",
+        flags="distill",
+        encoder_flag="--student",
         loss=make_loss(settings.loss, axis_name=AXIS),
         identity={"loss": settings.loss},
         teacher=frozen_teacher(model, teacher.params, teacher.state),
         teacher_model=teacher,
     )
+
+
+def what_it_is(model: Model) -> str:
+    """What a model does, for messages."""
+    if model.spec.kind == "classifier":
+        return f"classifies {len(model.spec.class_names)} fixed classes, the first is {model.spec.class_names[0]!r}"
+    return f"is a {model.spec.learner.name} learner"
 
 
 def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
@@ -118,15 +139,21 @@ def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
 
 def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compute: Compute) -> Model:
     if teacher.spec.kind != "learner":
-        raise ValueError("few-shot distillation needs a teacher that adapts; this one classifies fixed classes")
-    pool, way, train = splits.train, settings.episode.way, settings.train
+        raise ValueError(
+            f"--mode few-shot needs a teacher that adapts to new classes, and that of --teacher {what_it_is(teacher)}; "
+            "give --mode classes, or the run of a learner"
+        )
+    check_new_classes(splits, "few-shot distillation")
+    episode, notes = with_fitting_episode(settings, splits, teacher)
+    pool, way, train = splits.train, episode.way, settings.train
     if teacher.fixed_way and teacher.spec.way != way:
         raise ValueError(
             f"the teacher adapts to {teacher.spec.way} classes, the episode has {way}; "
             f"give --distill.episode.way {teacher.spec.way}"
         )
     student = make_learner(settings.learner, make_encoder(settings.student, dtype=compute.dtype), way=way)
-    spec = training_episode(splits, settings.episode, student)
+    spec = training_episode(splits, episode, student, flags="distill")
+    ways = (way,) if has_head(student, pool, spec) else (way, 5)
     if settings.epochs:
         images = train.batch_size * spec.way * (spec.shot + spec.query)
         epochs = with_epochs(dataclasses.replace(train, batch_size=images), settings.epochs, pool.label.shape[0])
@@ -136,7 +163,9 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
     )
     identity = identity_of(compute, splits, distil=settings, mode="few-shot")
 
-    def train_student() -> Model:
+    def train_student(inputs: Inputs) -> Model:
+        for note in notes:
+            log.warning("distil: %s", note)
         feed = episode_feed(pool, spec, train.batch_size)
         write_card(compute.folder, card)
         loss = make_loss(settings.loss)
@@ -147,15 +176,32 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             config=train,
             seed=compute.seed,
             folder=compute.folder,
-            validate=validation(card, splits, compute, settings.validation_episodes, student=True),
+            validate=validation(
+                card, splits, compute, settings.validation_episodes, ways=ways, student=True, what="distil"
+            ),
             select="val_accuracy",
             description="distil (few-shot)",
             settings=identity,
+            inputs=inputs,
             devices=compute.training_devices(train),
         )
         return Model(card, fitted.params["student"], fitted.state["student"])
 
-    return finished_or_trained(compute, "distil", identity, splits, train_student, teacher=teacher)
+    return finished_or_trained(compute, "distil", identity, splits, train_student, flags="distill", teacher=teacher)
+
+
+def with_fitting_episode(settings: DistilSettings, splits: Splits, teacher: Model) -> tuple[EpisodeSpec, list[str]]:
+    """The training episode: the default one of the teacher's way where that has a head for it alone, and else as large
+    as the classes allow; and sentences on what was changed."""
+    default = DistilSettings().episode
+    spec = dataclasses.replace(settings.episode, rotations=protocol_rotations(splits, settings.episode))
+    if teacher.fixed_way and settings.episode == default and teacher.spec.way != default.way:
+        followed = (
+            f"training episodes are of {teacher.spec.way} ways, not {default.way}: the teacher has a head for those"
+        )
+        return dataclasses.replace(spec, way=teacher.spec.way), [followed]
+    student = make_learner(settings.learner, make_encoder(fitted_encoder(settings.student, splits)), way=spec.way)
+    return fit_default_episode(spec, default, splits, head=has_head(student, splits.train, spec))
 
 
 def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compute: Compute) -> Model:
@@ -164,7 +210,8 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
     identity = identity_of(compute, splits, distil=settings, mode="features")
     augment = make_augment(settings.augment) if has_images(splits) else None
 
-    def train_student() -> Model:
+    def train_student(inputs: Inputs) -> Model:
+        check_rows(pool.label.shape[0], train.batch_size, "--distill.train.batch-size")
         write_card(compute.folder, card, settings.whiten)
         encoder = make_encoder(settings.student, axis_name=AXIS, dtype=compute.dtype)
         loss = make_loss(settings.feature_loss, axis_name=AXIS)
@@ -179,12 +226,15 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
             warn=collapse_warning,
             description="distil (features)",
             settings=identity,
+            inputs=inputs,
             devices=compute.training_devices(train),
         )
         variables = encoder_variables(fitted.params["student"], fitted.state["student"])
         return features_model(card, variables, splits, settings.whiten)
 
-    return finished_or_trained(compute, "distil (features)", identity, splits, train_student, teacher=teacher)
+    return finished_or_trained(
+        compute, "distil (features)", identity, splits, train_student, flags="distill", teacher=teacher
+    )
 
 
 def _feature_teacher(teacher: Model, views: int | None, splits: Splits) -> Any:

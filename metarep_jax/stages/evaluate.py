@@ -3,19 +3,22 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarep_jax.data import Protocol, Splits, check_episode_spec, make_augment
+from metarep_jax.data import Protocol, Splits, check_episode_spec, make_augment, usable_columns
+from metarep_jax.data.episodes import TEST_FLAGS, smallest_class
 from metarep_jax.encoders import count_parameters, input_dtype
 from metarep_jax.encoders.features import Identity, compute_features, over_views
 from metarep_jax.evaluate import (
     Interval,
     feature_pool,
-    few_shot_accuracy,
+    few_shot_values,
+    interval,
     interval_over_seeds,
     linear_probe,
     nearest_neighbours,
@@ -23,8 +26,11 @@ from metarep_jax.evaluate import (
 )
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model
+from metarep_jax.report.episodes import save_episodes
 from metarep_jax.report.results import Cell, Cells
 from metarep_jax.stages.compute import EPISODES, Compute
+from metarep_jax.stages.progress import Show, in_parts, shown_batches, silent
+from metarep_jax.train import on_main_process, track
 from metarep_jax.types import EpisodeSpec, NormMode, Pool, episode_of
 
 log = logging.getLogger(__name__)
@@ -81,14 +87,34 @@ class EvaluateSettings:
         ]
 
     def columns(self, protocol: Protocol, pool: Pool) -> list[EpisodeSpec]:
-        """``specs``; where there are too few classes for any, those of all classes, of the shots that leave a query; of
-        a single class, none."""
-        classes = pool.count.shape[0]
-        if classes < 2:
-            return []
-        specs = self.specs(protocol, pool)
-        shots = tuple(shot for shot in self.shots or protocol.shots if shot < int(np.asarray(pool.count).min()))
-        return specs or (dataclasses.replace(self, ways=(classes,), shots=shots).specs(protocol, pool) if shots else [])
+        """``specs`` that every class can serve; where there are too few classes for any way, those of all classes; of a
+        single class, none."""
+        return self._usable(protocol, pool)[0]
+
+    def notes(self, splits: Splits) -> list[str]:
+        """A sentence on each column that the test classes cannot serve."""
+        return self._usable(splits.protocol, splits.test, splits.class_names["test"])[1]
+
+    def _usable(self, protocol: Protocol, pool: Pool, names: Sequence[str] = ()) -> tuple[list[EpisodeSpec], list[str]]:
+        return usable_columns(
+            pool,
+            self.ways or protocol.ways,
+            self.shots or protocol.shots,
+            self.query or protocol.query,
+            protocol.test_rotations,
+            class_names=names,
+        )
+
+    def columns_of(self, model: Model, protocol: Protocol, pool: Pool) -> list[EpisodeSpec]:
+        """``columns`` that a model can take: of one with a head of its own, those of its way."""
+        specs = self.columns(protocol, pool)
+        if not model.fixed_way or any(spec.way == model.spec.way for spec in specs):
+            return specs
+        return [
+            spec
+            for spec in dataclasses.replace(self, ways=(model.spec.way,)).columns(protocol, pool)
+            if spec.way == model.spec.way
+        ]
 
 
 def evaluate(
@@ -103,9 +129,10 @@ def evaluate(
       compute: its seed chooses the episodes, the same for every model.
     """
     settings, compute = settings or EvaluateSettings(), compute or Compute()
-    specs = settings.columns(splits.protocol, splits.test)
+    specs = settings.columns_of(model, splits.protocol, splits.test)
     episodes = settings.episodes or splits.protocol.episodes
-    return few_shot_columns(model, splits, specs, compute, episodes=episodes, views=settings.views)
+    with track("evaluate", len(specs), unit="columns") as show:
+        return few_shot_columns(model, splits, specs, compute, episodes=episodes, views=settings.views, show=show)
 
 
 def few_shot_columns(
@@ -120,6 +147,8 @@ def few_shot_columns(
     inner_steps: int | None = None,
     views: int = 0,
     embed: Callable[[Any], Any] | None = None,
+    values: dict[str, np.ndarray] | None = None,
+    show: Show = silent,
 ) -> dict[str, Interval]:
     """Accuracy in % by column. Columns that a learner with a head of its own cannot take are left out.
 
@@ -136,29 +165,42 @@ def few_shot_columns(
       inner_steps: at test; None: the learner's own.
       views: of each image, over which frozen features are averaged.
       embed: gives the features in place of the model's own encoder.
+      values: gets each column's accuracies, episode by episode.
+      show: told how many columns are done, and what goes on.
+
+    Raises:
+      ValueError: for episodes that the part's classes cannot serve.
     """
     pool: Pool = getattr(splits, part)
     columns, once = {}, None
-    for spec in specs:
+    for number, spec in enumerate(specs):
+        show(number, spec.name)
         if model.fixed_way and spec.way != model.spec.way:
             continue
-        check_episode_spec(pool, spec, splits.class_names[part], part)
+        check_episode_spec(pool, spec, splits.class_names[part], part, TEST_FLAGS)
         learner, params, state = model.learner(spec.way), model.params, model.learner_state
         rows, sampled = pool, spec
         norm = mode or splits.protocol.norm or learner.test_context.norm
         ctx = dataclasses.replace(learner.test_context, norm=norm, inner_steps=inner_steps)
         if ctx.norm == "running" and learner.shares_encoder and spec.rotations != "random":
             if once is None:
-                features = embed or averaged_features(model, views)
+                turns = 4 if spec.rotations == "classes" else 1
+                note = partial(show, number)
+                features = shown_batches(embed or averaged_features(model, views), turns * len(pool.label), note)
                 once = feature_pool(features, pool, rotations=spec.rotations == "classes")
             identity: Any = Identity()
             learner = make_learner(model.spec.learner, identity, way=spec.way)
             params, state = params | {"encoder": {}}, state | {"encoder": {}}
             rows, sampled = once, dataclasses.replace(spec, rotations="none")
-        columns[spec.name] = few_shot_accuracy(
+        accuracies = few_shot_values(
             learner, params, state, rows, sampled,
-            key=compute.key(EPISODES), episodes=episodes, ctx=ctx, mapper=compute.mapper,
+            key=compute.key(EPISODES), episodes=episodes, ctx=ctx,
+            mapper=in_parts(compute.mapper, partial(show, number), spec.name),
         )  # fmt: skip
+        columns[spec.name] = interval(accuracies)
+        if values is not None:
+            values[spec.name] = accuracies
+    show(len(specs), "")
     return columns
 
 
@@ -184,32 +226,61 @@ def few_shot_rows(
     modes: bool = False,
     inner_steps: int | None = None,
 ) -> Cells:
-    """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it."""
+    """Cells of a result file: a row a model, and with ``modes`` a row a model and batch-norm mode beside it.
+
+    Accuracies episode by episode are kept in the folder of ``compute``, for ``experiments.compare``.
+    """
     protocol = splits.protocol
-    specs = settings.columns(protocol, splits.test)
     episodes = settings.episodes or protocol.episodes
-    judged = specs if settings.every_mode else specs[:1]
     rows: Cells = {}
-    for row, model in models.items():
-        log.info("evaluating %s on %d episodes a column", row, episodes)
-        rows[row] = as_cells(
-            few_shot_columns(
-                model, splits, specs, compute, episodes=episodes, inner_steps=inner_steps, views=settings.views
-            )
-        )
-        if not modes or not specs:
-            continue
-        own = protocol.norm or model.learner(specs[0].way).test_context.norm
-        for mode in MODES:
-            if mode == own or model.spec.encoder.get("norm") != "batch":
-                continue
-            rows[f"{row} ({mode})"] = as_cells(
+    values: dict[str, dict[str, np.ndarray]] = {}
+    columns = {row: settings.columns_of(model, protocol, splits.test) for row, model in models.items()}
+    with_modes = {row: other_modes(model, protocol) if modes and columns[row] else [] for row, model in models.items()}
+    judged = {row: specs if settings.every_mode else specs[:1] for row, specs in columns.items()}
+    total = sum(len(columns[row]) + len(judged[row]) * len(with_modes[row]) for row in models)
+    done = 0
+    with track("evaluate", total, unit="columns") as advance:
+
+        def show_row(row: str) -> Show:
+            before = done
+            return lambda own, note="": advance(before + own, f"{row} {note}")
+
+        for row, model in models.items():
+            values[row] = {}
+            rows[row] = as_cells(
                 few_shot_columns(
-                    model, splits, judged, compute,
-                    episodes=settings.mode_episodes, mode=mode, inner_steps=inner_steps,
+                    model, splits, columns[row], compute,
+                    episodes=episodes, inner_steps=inner_steps, views=settings.views, values=values[row],
+                    show=show_row(row),
                 )
             )  # fmt: skip
+            done += len(columns[row])
+            for mode in with_modes[row]:
+                name = f"{row} ({mode})"
+                rows[name] = as_cells(
+                    few_shot_columns(
+                        model, splits, judged[row], compute,
+                        episodes=settings.mode_episodes, mode=mode, inner_steps=inner_steps, show=show_row(name),
+                    )
+                )  # fmt: skip
+                done += len(judged[row])
+    if on_main_process():
+        source = {"data": splits.digest, "protocol": protocol.name, "seed": str(compute.seed)}
+        save_episodes(compute.folder, values, **source)
     return rows
+
+
+def log_notes(notes: Sequence[str]) -> list[str]:
+    """The notes, said in the log before a training too."""
+    for note in notes:
+        log.warning("%s", note)
+    return list(notes)
+
+
+def other_modes(model: Model, protocol: Protocol) -> list[NormMode]:
+    """The batch-norm modes beside that of the protocol, or else of the model's learner; none without batch norm."""
+    own = protocol.norm or model.learner(model.spec.way).test_context.norm
+    return [mode for mode in MODES if mode != own] if model.spec.encoder.get("norm") == "batch" else []
 
 
 def frozen_features(model: Model, learner: LearnerConfig) -> Model:
@@ -225,29 +296,54 @@ def frozen_features(model: Model, learner: LearnerConfig) -> Model:
 
 
 def probe_rows(model: Model, splits: Splits) -> Cells:
-    """A linear probe and nearest neighbours on the test classes, a quarter of each class's images held out, always the
-    same; nothing of a single class."""
-    pool = splits.test
-    if pool.count.shape[0] < 2:
+    """The rows of a linear probe and of nearest neighbours; see ``probes``."""
+    column = f"all {splits.test.count.shape[0]} classes"
+    return {row: as_cells({column: value}) for row, value in probes(model, splits).items()}
+
+
+def probes(model: Model, splits: Splits) -> dict[str, Interval]:
+    """Accuracy in % of a linear probe and of nearest neighbours on frozen features.
+
+    Of fixed classes, they learn from the training part and are judged on the part for testing; else, of the test
+    classes, a quarter of each class's examples is held out, always the same. Nothing where ``probe_note`` says why.
+    """
+    if probe_note(splits):
         return {}
-    features = compute_features(model.embed, pool.inputs)
-    train, test = split_examples(pool, jax.random.key(0))
-    split = (features[train], pool.label[train], features[test], pool.label[test])
-    column = f"all {pool.count.shape[0]} classes"
-    return {
-        "linear probe": as_cells({column: linear_probe(*split)}),
-        "nearest neighbours": as_cells({column: nearest_neighbours(*split)}),
-    }
+    pool, embed = splits.test, model.embed
+    features = compute_features(embed, pool.inputs)
+    if splits.fixed_classes:
+        split = (compute_features(embed, splits.train.inputs), splits.train.label, features, pool.label)
+    else:
+        train, test = split_examples(pool, jax.random.key(0))
+        split = (features[train], pool.label[train], features[test], pool.label[test])
+    return {"linear probe": linear_probe(*split), "nearest neighbours": nearest_neighbours(*split)}
 
 
-def mean_over_models(each: Sequence[Cells]) -> Cells:
-    """The means over several models, such as one a seed, of the cells that all of them have."""
+def probe_note(splits: Splits) -> str | None:
+    """Why there is no linear probe and there are no nearest neighbours, if so."""
+    pool, names = splits.test, splits.class_names["test"]
+    if (classes := pool.count.shape[0]) < 2:
+        return f"no linear probe: it needs 2 test classes or more, and there is {classes}" if classes else None
+    name, smallest = smallest_class(pool, names)
+    if smallest < 2 and not splits.fixed_classes:
+        return (
+            f"no linear probe and no nearest neighbours: class {name!r} of test has {smallest} example, and each class "
+            "needs one to learn from and one to be tested on"
+        )
+    return None
+
+
+def mean_over_models(each: Sequence[Cells], *, one_test: bool = True) -> Cells:
+    """The means over several models, such as one a seed, of the cells that all of them have.
+
+    ``one_test``: whether all were judged on the same episodes.
+    """
     first, *others = each
     if not others:
         return first
 
     def mean(row: str, column: str) -> Cell:
-        mean, ci95, n = interval_over_seeds([Interval(**cells[row][column]) for cells in each], one_test=True)
+        mean, ci95, n = interval_over_seeds([Interval(**cells[row][column]) for cells in each], one_test=one_test)
         return {"mean": mean, "ci95": ci95, "n": n}
 
     shared = {

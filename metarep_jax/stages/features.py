@@ -1,13 +1,14 @@
 """Frozen features as models: nearest prototypes by cosine, with norms and whitening fitted on training rows."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
 from jaxtyping import Array, Shaped
 
 from metarep_jax.data import Splits
-from metarep_jax.encoders import EncoderConfig, make_encoder, refit_statistics
+from metarep_jax.encoders import EncoderConfig, make_encoder, read_pretrained, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
@@ -42,6 +43,24 @@ def features_spec(encoder: EncoderConfig, splits: Splits) -> ModelSpec:
     learner = LearnerConfig("prototypical", distance="cosine")
     shape = tuple(splits.train.inputs.shape[1:])
     return ModelSpec("learner", encoder, learner, shape, tokenizer=tokenizer_digest(splits))
+
+
+def model_of_weights_file(file: Path, splits: Splits) -> Model:
+    """Frozen features of an encoder whose weights a safetensors file holds, as they are: nothing is fitted.
+
+    Raises:
+      ValueError: for a pickle or another network, and for images of another size or number of channels than it takes.
+    """
+    weights = read_pretrained(file)
+    spec = features_spec(weights.encoder, splits)
+    shape = (weights.image_size, weights.image_size, 3)
+    if spec.shape != shape:
+        raise ValueError(
+            f"the weights in {file} are of images {shape[0]}×{shape[1]} with 3 channels, the data are of shape "
+            f"{list(spec.shape)}; give --data.image-size {shape[0]} and --data.channels 3"
+        )
+    variables = weights.variables
+    return Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
 
 
 def tokenizer_digest(splits: Splits) -> str:

@@ -25,6 +25,7 @@ from metarep_jax.types import EpisodeSpec, episode_of
 
 Drawn = ParamSpec("Drawn")
 MAP_CLASSES, MAP_IMAGES = 12, 12  # of the embedding map: few enough that colours can be told apart
+VIEWED = 8  # training images in the figure of views
 LAYER_TASKS, LAYER_IMAGES = 20, 256  # behind the figure of the layers
 
 
@@ -45,13 +46,20 @@ def drawn_once(draw: Callable[Concatenate[Path, Drawn], None]) -> Callable[Conca
     return figure
 
 
+def serves_tasks(splits: Splits, model: Model) -> bool:
+    """Whether the test classes can serve a task of the model, for the figures of layers and of occlusion."""
+    count = np.asarray(splits.test.count)
+    return len(count) >= 2 and int(count.min()) >= 2 and not (model.fixed_way and model.spec.way > len(count))
+
+
 @drawn_once
 def views_figure(path: Path, splits: Splits, compute: Compute, preset: str) -> None:
     """Training images beside augmented views of them."""
-    rows = np.asarray(jax.random.choice(compute.key(VIEWS_ROWS), splits.train.label.shape[0], (8,), replace=False))
+    images, shown = splits.train.label.shape[0], min(VIEWED, splits.train.label.shape[0])
+    rows = np.asarray(jax.random.choice(compute.key(VIEWS_ROWS), images, (shown,), replace=False))
     images = splits.train.inputs[rows]
     augment = jax.jit(make_augment(preset))
-    views = [augment(jax.random.split(compute.key(VIEWS + view), 8), images) for view in range(6)]
+    views = [augment(jax.random.split(compute.key(VIEWS + view), shown), images) for view in range(6)]
     figures.save_views(path, np.asarray(images), np.stack(views, axis=1))
 
 

@@ -1,5 +1,6 @@
 """The objective of a finished stage 1 judged by itself on the test rows, where the stage kept it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ class Judged(NamedTuple):
     figures: list[Path]
 
 
-def judge_trained(folder: Path, encoder: EncoderConfig, splits: Splits, compute: Compute) -> Judged:
+def judge_trained(
+    folder: Path, encoder: EncoderConfig, splits: Splits, compute: Compute, *, allow: Sequence[str] = ()
+) -> Judged:
     """Losses on the test rows beside the untrained objective's, reconstructions, interpolations and samples, guesses of
     hidden words, as far as the objective has them.
 
@@ -32,8 +35,9 @@ def judge_trained(folder: Path, encoder: EncoderConfig, splits: Splits, compute:
       encoder: of its model.
       splits: the data; their test rows are judged.
       compute: figures go to its folder, randomness follows from its seed.
+      allow: modules whose code the objective may name; see ``metarep_jax.load``.
     """
-    trained = load_objective(folder)
+    trained = load_objective(folder, allow=allow)
     if trained is None or not on_main_process() or not splits.test.label.shape[0]:
         return Judged({}, [])
     augment = make_augment(trained.augment) if has_images(splits) else None

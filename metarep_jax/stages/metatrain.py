@@ -1,25 +1,28 @@
 """Stage 2: meta-learn, from scratch or from pretrained features; on the training classes, or without labels."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from metarep_jax.data import Splits, augmented_feed, check_episode_spec, episode_feed, make_augment
+from metarep_jax.data import Splits, augmented_feed, check_episode_spec, episode_feed, make_augment, usable_columns
 from metarep_jax.data.pseudo_tasks import TaskConfig, augmentation_tasks, cluster_tasks, make_partitions
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import check_encoder_takes, check_new_classes, fit_default_episode
 from metarep_jax.stages.compute import PARTITIONS, Compute, finished_or_trained, identity_of
-from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
+from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import tokenizer_digest
 from metarep_jax.stages.pretrain import has_images
-from metarep_jax.train import FitConfig, OptimiserConfig, fit, meta_learning
-from metarep_jax.types import EpisodeSpec, Feed, MetaLearner, Pool, episode_of
+from metarep_jax.train import FitConfig, Inputs, OptimiserConfig, fit, meta_learning
+from metarep_jax.types import EpisodeSpec, Feed, MetaLearner, Pool, Rotations, episode_of
 
+log = logging.getLogger(__name__)
 Embed = Callable[[Any], Any]  # inputs [n, ...] -> features [n, dim]
 
 
@@ -29,7 +32,8 @@ class MetatrainSettings:
 
     learner: LearnerConfig = LearnerConfig()
     episode: EpisodeSpec = EpisodeSpec(way=5, shot=1, query=5)
-    """The training episode. Rotations "none" here means those of the protocol."""
+    """The training episode. Rotations "none" here means those of the protocol. With few classes the default shrinks,
+    which is said."""
     tasks: TaskConfig = TaskConfig()
     augment: str = "none"
     """Augmentation of support and query images in training: a preset of metarep_jax.data.augment."""
@@ -47,6 +51,7 @@ def metatrain(
     start: Model | None = None,
     encoder: EncoderConfig | None = None,
     embed: Embed | None = None,
+    features: Model | None = None,
     validate_on: EpisodeSpec | None = None,
     what: str = "meta-learn",
 ) -> Model:
@@ -58,7 +63,8 @@ def metatrain(
       compute: the folder that is written, and the seed.
       start: a model whose encoder to start from; default: ``encoder`` from random weights.
       encoder: which one, from scratch; default: conv4.
-      embed: the features whose clusters are classes, where tasks come from clusters; default: those of ``start``.
+      embed: the features whose clusters are classes, where tasks come from clusters; default: those of ``features``.
+      features: a model; default: ``start``.
       validate_on: the episodes on validation classes by which the best checkpoint is chosen; default: 1-shot ones.
       what: names the stage where it shows its progress.
 
@@ -68,13 +74,37 @@ def metatrain(
     config = start.spec.encoder if start else encoder or EncoderConfig()
     variables = start.encoder_params if start else None
     identity = identity_of(compute, splits, meta=settings, encoder=config, validate_on=validate_on)
-    if embed is None and start is not None:
-        embed = start.embed
+    source = features or start
+    if embed is None and source is not None:
+        embed = source.embed
+    fitted, notes = with_fitting_episode(settings, splits, config)
 
-    def train() -> Model:
-        return _trained(settings, splits, compute, config, variables, embed, validate_on, what, identity)
+    def train(inputs: Inputs) -> Model:
+        for note in notes:
+            log.warning("%s: %s", what, note)
+        return _trained(fitted, splits, compute, config, variables, embed, validate_on, what, identity, inputs)
 
-    return finished_or_trained(compute, what, identity, splits, train, start=start)
+    return finished_or_trained(compute, what, identity, splits, train, flags="meta", start=start, features=features)
+
+
+def with_fitting_episode(
+    settings: MetatrainSettings, splits: Splits, encoder: EncoderConfig
+) -> tuple[MetatrainSettings, list[str]]:
+    """The settings with a training episode that the classes can serve, and sentences on how the default one shrank.
+
+    Raises:
+      ValueError: for tasks of classes on data without new test classes, without classes, or with one.
+    """
+    check_encoder_takes(encoder, splits, "--encoder")
+    if settings.tasks.source != "labels":
+        return settings, []
+    check_new_classes(splits, "meta-learning")
+    module = make_encoder(encoder, adapted=adapts_encoder(settings.learner))
+    learner = make_learner(settings.learner, module, way=settings.episode.way)
+    spec = dataclasses.replace(settings.episode, rotations=protocol_rotations(splits, settings.episode))
+    head = has_head(learner, splits.train, learner.episode_spec(spec))
+    episode, notes = fit_default_episode(spec, MetatrainSettings().episode, splits, head=head)
+    return dataclasses.replace(settings, episode=episode), notes
 
 
 def _trained(
@@ -87,6 +117,7 @@ def _trained(
     validate_on: EpisodeSpec | None,
     what: str,
     identity: dict[str, Any],
+    inputs: Inputs,
 ) -> Model:
     pool = splits.train
     encoder = make_encoder(config, dtype=compute.dtype, adapted=adapts_encoder(settings.learner))
@@ -105,25 +136,38 @@ def _trained(
         config=settings.train,
         seed=compute.seed,
         folder=compute.folder,
-        validate=validation(card, splits, compute, settings.validation_episodes, validate_on, ways),
+        validate=validation(card, splits, compute, settings.validation_episodes, validate_on, ways, what=what),
         select="val_accuracy" if settings.tasks.source == "labels" else None,  # else labels would choose the weights
         description=f"{what} ({settings.learner.name})",
         settings=identity,
+        inputs=inputs,
         devices=compute.training_devices(settings.train),
     )
     return Model(card, fitted.params, fitted.state)
 
 
 def training_episode(
-    splits: Splits, episode: EpisodeSpec, learner: MetaLearner | None = None, labelled: bool = True
+    splits: Splits,
+    episode: EpisodeSpec,
+    learner: MetaLearner | None = None,
+    labelled: bool = True,
+    flags: str = "meta",
 ) -> EpisodeSpec:
-    """The training episode with the protocol's rotations, as the learner wants it, checked against the data."""
-    if episode.rotations == "none":
-        episode = dataclasses.replace(episode, rotations=splits.protocol.train_rotations)
+    """The training episode with the protocol's rotations, as the learner wants it, checked against the data.
+
+    ``flags`` is what the stage's flags begin with, for messages.
+    """
+    episode = dataclasses.replace(episode, rotations=protocol_rotations(splits, episode))
     episode = episode if learner is None else learner.episode_spec(episode)
     if labelled:
-        check_episode_spec(splits.train, episode, splits.class_names["train"], "train")
+        shape = [f"--{flags}.episode.{size}" for size in ("way", "shot", "query")]
+        check_episode_spec(splits.train, episode, splits.class_names["train"], "train", shape)
     return episode
+
+
+def protocol_rotations(splits: Splits, episode: EpisodeSpec) -> Rotations:
+    """The episode's rotations; of one without, those of the protocol."""
+    return splits.protocol.train_rotations if episode.rotations == "none" else episode.rotations
 
 
 def training_tasks(
@@ -168,18 +212,36 @@ def validation(
     ways: tuple[int, ...] | None = None,
     *,
     student: bool = False,
+    what: str = "training",
 ) -> Callable[[Any, Any, int], dict[str, float]] | None:
     """A callback for ``fit``: accuracy on episodes of the validation classes; None where there are too few.
 
     Episodes are those of ``column``, by default 1-shot ones of the first of ``ways`` that there are classes for, the
-    training's or else 5. ``student``: the parameters that are trained have the student's among them.
+    training's or else 5. ``student``: the parameters that are trained have the student's among them. ``what`` names
+    the training, for the sentence that says that there is nothing to validate on.
+
+    Raises:
+      ValueError: for a ``column`` that the validation classes cannot serve.
     """
-    pool = splits.val
-    columns = [column] if column else []
-    if not columns or not pool.count.size:
-        settings = EvaluateSettings(ways=ways or (card.way, 5), shots=(1,))
-        columns = settings.specs(splits.protocol, pool) if pool.count.size else []
+    pool, protocol, notes = splits.val, splits.protocol, ["there are no validation classes"]
+    columns = []
+    if column and pool.count.size:
+        check_episode_spec(pool, column, splits.class_names["val"], "val")
+        columns = [column]
+    elif pool.count.size:
+        wanted = ways or (card.way, 5)
+        usable, notes = usable_columns(
+            pool,
+            wanted,
+            (1,),
+            protocol.query,
+            protocol.test_rotations,
+            class_names=splits.class_names["val"],
+            part="val",
+        )
+        columns = [spec for spec in usable if spec.way in wanted]
     if not columns:
+        log.info("%s: nothing to choose the best checkpoint by, the last is kept: %s", what, "; ".join(notes))
         return None
 
     def validate(params: Any, state: Any, step: int) -> dict[str, float]:

@@ -1,24 +1,38 @@
 """Stage 1: learn features without labels."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
-from metarep_jax.data import Splits, batch_feed, make_augment, stream_reader, text_feed, with_classmates, with_partners
-from metarep_jax.encoders import EncoderConfig, check_inputs, encoder_variables, make_encoder
+from metarep_jax.data import (
+    Splits,
+    batch_feed,
+    default_augment,
+    large_images_note,
+    make_augment,
+    stream_reader,
+    text_feed,
+    with_classmates,
+    with_partners,
+)
+from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, is_judged_alone, make_objective
 from metarep_jax.pretrain.trained import TrainedObjective, save_objective
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import check_encoder_takes, check_rows
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec
-from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit, on_main_process, pretraining
+from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit, on_main_process, pretraining
 from metarep_jax.types import Feed, Objective, Partnered, Pool
 
+log = logging.getLogger(__name__)
 VALIDATION_EPISODES = 200
 
 
@@ -32,9 +46,9 @@ class PretrainSettings:
     of two views but supcon, whose partners have the label of the image."""
     neighbours_after: int = 0
     """Step from which neighbours serve; they are searched anew every train.refresh_every steps."""
-    augment: str = "glyph"
+    augment: str = "auto"
     """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, handwriting-strokes, nudge,
-    shift, simclr, crop-flip, local-crop)."""
+    shift, simclr, crop-flip, local-crop); auto: what suits the data, which is said."""
     rotations: bool = False
     """Whether quarter turns of an image are images of their own."""
     whiten: float = 0.25
@@ -72,17 +86,30 @@ def pretrain(
     Raises:
       ValueError: before anything is trained, for settings that do not fit each other, the data or the folder.
     """
-    encoder = encoder or EncoderConfig()
+    encoder, asked = encoder or EncoderConfig(), settings.augment
+    settings = with_views(settings, splits)
     identity = identity_of(compute, splits, pretrain=settings, encoder=encoder, make=make.__name__ if make else None)
 
-    def train() -> Model:
-        trained, objective = train_objective(settings, splits, compute, encoder=encoder, make=make)
-        if make is None and is_judged_alone(objective) and on_main_process():
+    def train(inputs: Inputs) -> Model:
+        if asked != settings.augment and has_images(splits):
+            log.info("views by %s, which suits the data; another by --pretrain.augment", settings.augment)
+        if (note := large_images_note(splits)) and jax.default_backend() == "cpu":
+            log.warning("%s", note)
+        trained, objective = train_objective(settings, splits, compute, encoder=encoder, make=make, inputs=inputs)
+        alone = is_judged_alone(objective) or splits.test.count.shape[0] < 2  # then nothing else says what it is worth
+        if make is None and alone and on_main_process():
             save_objective(compute.folder, trained)
         variables = encoder_variables(trained.params, trained.state)
         return features_model(features_spec(encoder, splits), variables, splits, settings.whiten)
 
-    return finished_or_trained(compute, "pretrain", identity, splits, train)
+    return finished_or_trained(compute, "pretrain", identity, splits, train, flags="pretrain")
+
+
+def with_views(settings: PretrainSettings, splits: Splits) -> PretrainSettings:
+    """The settings with the views that suit the data, where these are to choose them."""
+    if settings.augment != "auto":
+        return settings
+    return dataclasses.replace(settings, augment=default_augment(splits))
 
 
 def train_objective(
@@ -92,9 +119,16 @@ def train_objective(
     *,
     encoder: EncoderConfig,
     make: Callable[..., Objective] | None = None,
+    inputs: Inputs | None = None,
 ) -> tuple[TrainedObjective, Objective]:
-    """The objective after training, with its heads; goes on, or ends at once, where the folder has checkpoints."""
-    check_inputs(encoder, splits.train.inputs, 0 if splits.tokenizer is None else splits.tokenizer.size)
+    """The objective after training, with its heads; goes on, or ends at once, where the folder has checkpoints.
+
+    Args:
+      settings, splits, compute, encoder, make: as in ``pretrain``.
+      inputs: the digests of what the checkpoints depend on; None: not compared.
+    """
+    settings = with_views(settings, splits)
+    check_encoder_takes(encoder, splits, "--encoder")
     reader = streamed(settings, splits, compute) if splits.config.get("stream") else None
     rows = splits.train.label.shape[0] if reader is None else reader.rows
     train = with_epochs(settings.train, settings.epochs, rows)
@@ -106,6 +140,10 @@ def train_objective(
         neighbours=settings.neighbours, neighbours_after=settings.neighbours_after,
     )  # fmt: skip
     objective = make(module, augment=augment, axis_name=AXIS, total_steps=train.steps)
+    if "classmates" in objective.needs and not splits.labelled:
+        raise ValueError(f"{name} needs labels, and {splits.name} has none; take another --pretrain.objective")
+    if splits.tokenizer is None:  # text_feed says more
+        check_rows(rows * (4 if settings.rotations else 1), train.batch_size, "--pretrain.train.batch-size")
     feed = training_feed(settings, objective, splits) if reader is None else Feed(train.batch_size, None, reader=reader)
     card = features_spec(encoder, splits)
     write_card(compute.folder, card, settings.whiten)
@@ -128,6 +166,7 @@ def train_objective(
         warn=collapse_warning,
         description=f"pretrain ({name})",
         settings=identity_of(compute, splits, pretrain=settings, encoder=encoder, make=name),
+        inputs=inputs,
         devices=compute.training_devices(train),
     )
     trained = TrainedObjective(settings.objective, settings.augment, train.steps, fitted.params, fitted.state)

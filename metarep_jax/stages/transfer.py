@@ -1,6 +1,7 @@
 """Fixed classes: a head on frozen features, fine-tuning, or supervised training from scratch, the plain baseline."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,11 +15,13 @@ from metarep_jax.evaluate import Interval, interval, split_examples
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
+from metarep_jax.stages.checks import check_encoder_takes, check_model_takes
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.pretrain import with_epochs
-from metarep_jax.train import AXIS, FitConfig, OptimiserConfig, fit
+from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
 from metarep_jax.types import Pool, Term
 
+log = logging.getLogger(__name__)
 TransferMode = Literal["linear-head", "fine-tune", "supervised"]
 PREDICTED = 256  # rows at once
 
@@ -67,6 +70,7 @@ def transfer(
             f"{'give' if start is None else 'leave out'} --start"
         )
     if start is not None:
+        check_model_takes(start, splits, "--start")
         settings = dataclasses.replace(settings, encoder=start.spec.encoder)
     return train_on_classes(
         settings,
@@ -75,6 +79,7 @@ def transfer(
         what=mode,
         loss=cross_entropy(axis_name=AXIS),
         identity={"mode": mode},
+        flags="transfer",
         start=start,
         frozen=mode == "linear-head",
     )
@@ -88,12 +93,19 @@ def train_on_classes(
     what: str,
     loss: Term,
     identity: dict[str, Any],
+    flags: str,
+    encoder_flag: str = "--encoder",
     start: Model | None = None,
     frozen: bool = False,
     teacher: Callable[..., Any] | None = None,
     teacher_model: Model | None = None,
 ) -> Model:
-    """The classifier that minimises ``loss`` on the training examples of fixed classes; see ``transfer``."""
+    """The classifier that minimises ``loss`` on the training examples of fixed classes; see ``transfer``.
+
+    ``flags`` is what the stage's flags begin with, ``encoder_flag`` the one that chooses the encoder, for messages.
+    """
+    check_encoder_takes(settings.encoder, splits, encoder_flag)
+    check_classes(splits)
     seen, _ = class_pools(splits, compute)
     names = splits.class_names["train"]
     encoder = make_encoder(settings.encoder, axis_name=AXIS, dtype=compute.dtype)
@@ -106,7 +118,12 @@ def train_on_classes(
     card = ModelSpec("classifier", settings.encoder, LearnerConfig(), shape, class_names=names)
     identity = identity_of(compute, splits, classes=settings, what=what, **identity)
 
-    def train_student() -> Model:
+    def train_student(inputs: Inputs) -> Model:
+        if train.batch_size > seen.label.shape[0]:
+            log.warning(
+                "%s: a batch of %d holds training examples several times, of which there are %d; lower "
+                "--%s.train.batch-size", what, train.batch_size, seen.label.shape[0], flags,
+            )  # fmt: skip
         write_card(compute.folder, card)
         augment = make_augment(settings.augment)
         fitted = fit(
@@ -126,11 +143,33 @@ def train_on_classes(
             folder=compute.folder,
             description=what,
             settings=identity,
+            inputs=inputs,
             devices=compute.training_devices(train),
         )
         return Model(card, fitted.params["student"], fitted.state["student"])
 
-    return finished_or_trained(compute, what, identity, splits, train_student, start=start, teacher=teacher_model)
+    return finished_or_trained(
+        compute, what, identity, splits, train_student, flags=flags, start=start, teacher=teacher_model
+    )
+
+
+def check_classes(splits: Splits) -> None:
+    """Raises ValueError for data of which no classifier can be trained, or none tested."""
+    classes = splits.train.count.shape[0]
+    if not splits.labelled or classes < 2:
+        there = f"{classes} class" if splits.labelled else "examples without classes"
+        raise ValueError(f"a classifier needs 2 training classes or more, and {splits.name} has {there}")
+    if splits.fixed_classes and not splits.test.label.shape[0]:
+        raise ValueError(
+            f"{splits.name} holds no test examples of its classes; give a part for testing, or --data.protocol "
+            "share-of-each-class (arrays: fixed_classes=True) to hold out a share of each class"
+        )
+    if not splits.fixed_classes and int(np.asarray(splits.train.count).min()) < 2:
+        name = splits.class_names["train"][int(np.asarray(splits.train.count).argmin())]
+        raise ValueError(
+            f"class {name!r} has one example, and a quarter of each class is held out for testing; add examples, "
+            "remove the class, or give data with a part for testing"
+        )
 
 
 def class_pools(splits: Splits, compute: Compute) -> tuple[Pool, Pool]:

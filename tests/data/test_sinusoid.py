@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.data.sinusoid import Sinusoid, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
+from metarep_jax.data.sinusoid_tasks import (
+    Sinusoid,
+    SinusoidSpec,
+    inputs_of,
+    sample_sinusoid,
+    sample_task,
+    sinusoid_feed,
+)
 
 KEY = jax.random.key(0)
 

@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from experiments.common import run_experiment
 from PIL import Image
 
 from experiments import distill, evaluate, metatrain, pretrain
+from experiments.cli import run_experiment
 from experiments.flags import parse
 
 SIZE = 8

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.evaluate import EvaluateConfig, frozen
+from experiments.evaluate import EvaluateConfig
 from metarep_jax.encoders import EncoderConfig, encoder_variables, make_encoder
 from metarep_jax.encoders.features import Whitening
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import Model, ModelSpec
+from metarep_jax.stages.evaluate import frozen_features
 from metarep_jax.types import EpisodeSpec, Examples, episode_of
 
 SHAPE, WAY = (4, 4, 1), 3
@@ -28,7 +29,7 @@ def model(name, whitening=None):
 @pytest.mark.parametrize("name", ["finetune_head", "scratch"])
 def test_a_fine_tuning_baseline_judges_any_models_features(name):
     trained = model("maml", Whitening(jnp.full(5, 0.3), 2 * jnp.eye(5)))
-    found = frozen(trained, LearnerConfig(name=name, test_steps=3))
+    found = frozen_features(trained, LearnerConfig(name=name, test_steps=3))
     assert set(found.params) == {"encoder"} and not found.fixed_way
     probability = found.adapt(INPUTS, LABELS).predict(INPUTS).probability
     method, ctx = found.learner(WAY), found.learner(WAY).test_context
@@ -44,7 +45,7 @@ def test_a_fine_tuning_baseline_judges_any_models_features(name):
 
 def test_a_learner_with_a_head_starts_from_the_models_encoder_and_an_untrained_head():
     trained = model("prototypical")
-    found = frozen(trained, LearnerConfig(name="maml"))
+    found = frozen_features(trained, LearnerConfig(name="maml"))
     assert found.fixed_way and not found.params["head"]["kernel"].any()
     given = (encoder_variables(at.params, at.state) for at in (found, trained))
     jax.tree.map(np.testing.assert_array_equal, *given)

@@ -6,14 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-from experiments.common import run_experiment
 from test_bad_input import folder_of_images
 
 from experiments import evaluate, pretrain
-from experiments.evaluate import EvaluateSettings, joined, over_models
+from experiments.cli import run_experiment
 from experiments.flags import parse
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.protocols import find_protocol
+from metarep_jax.stages.evaluate import EvaluateSettings, joined, mean_over_models
 
 
 def cell(mean, ci95=1.0, n=10):
@@ -31,8 +31,8 @@ def test_columns_are_of_all_classes_where_there_are_too_few_for_any_way(classes,
 def test_several_models_give_the_mean_of_the_cells_that_all_have():
     first = {"a": {"x": cell(1.0), "y": cell(5.0)}, "b": {"x": cell(2.0)}}
     second = {"a": {"x": cell(3.0)}}
-    assert over_models([first]) == first
-    found = over_models([first, second])
+    assert mean_over_models([first]) == first
+    found = mean_over_models([first, second])
     assert found.keys() == {"a"} and found["a"].keys() == {"x"}
     assert found["a"]["x"]["mean"] == 2.0
     assert found["a"]["x"]["ci95"] == pytest.approx(12.7062, rel=1e-4)  # Student's, of two

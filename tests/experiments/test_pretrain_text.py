@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from experiments.common import run_experiment
 
 from experiments import evaluate, metatrain, pretrain
+from experiments.cli import run_experiment
 from experiments.flags import parse
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]

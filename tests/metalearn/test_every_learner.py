@@ -243,7 +243,12 @@ def test_labels_that_a_learner_cannot_take_are_refused(case):
             make(case, norm="none", output="mean").init(jax.random.key(0), classification())
 
 
-@pytest.mark.parametrize("case", CASES)
+TRANSDUCTIVE = {"maml", "anil", "boil", "cavia", "meta_sgd", "meta_curvature", "maml_pp", "imaml"}  # at test
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in TRANSDUCTIVE | QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_in_use_an_answer_is_the_same_alone_in_company_and_in_any_order(case):
     """By default; a test may let batch norm use the statistics of all queries, as MAML's own does."""
     learner, params, state, episodes, _ = setting(case)

@@ -38,9 +38,9 @@ def test_a_stage_without_an_objective_has_none_and_trees_that_are_no_dicts_are_n
 
 def test_an_objective_of_your_own_is_loaded_only_where_its_module_is_allowed(tmp_path):
     save_objective(tmp_path, trained("test_trained:own_objective", drop=0.25))
-    with pytest.raises(ValueError, match=r"names test_trained:own_objective.*allow it: .*allow=\['test_trained'\]"):
+    with pytest.raises(ValueError, match=r"names 'test_trained:own_objective'.*allow it: .*allow=\['test_trained'\]"):
         load_objective(tmp_path)
-    with pytest.raises(ValueError, match="would run that code"):
+    with pytest.raises(ValueError, match="would run the code of the module"):
         load_objective(tmp_path, allow="test_train")
     loaded = load_objective(tmp_path, allow="test_trained")
     assert loaded is not None and loaded.config.get("drop") == 0.25

@@ -1,24 +1,16 @@
-"""The README: its tables are those of the result files, and its code runs as printed."""
+"""The pages: their tables are those of the result files, and what they link to is there."""
 
 import dataclasses
 import re
-from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from metarep_jax.encoders import EncoderConfig, make_encoder
-from metarep_jax.metalearn import LearnerConfig, make_learner
-from metarep_jax.metalearn.meta_gradient import meta_gradient
-from metarep_jax.model import Model, ModelSpec, save_model
+from experiments.readme import PAGES, ROOT, main
 from metarep_jax.report.readme import read_results, redrawn
 from metarep_jax.report.results import make_result, write_result
-from metarep_jax.types import Episode, Examples, Keys
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+RESULTS = ROOT / "experiments" / "results"
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 def trial(name="trial"):
@@ -29,9 +21,31 @@ def trial(name="trial"):
     return make_result(name=name, command="c", config={}, protocol="p", seeds=[0], cells=cells, wall_clock_s=75)
 
 
-def test_the_readme_agrees_with_the_result_files():
-    text = README.read_text(encoding="utf-8")
-    assert redrawn(text, read_results(ROOT / "experiments" / "results")) == text, "run python -m experiments.readme"
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_pages_agree_with_the_result_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert redrawn(text, read_results(RESULTS)) == text, "run python -m experiments.readme"
+
+
+def test_the_readme_lets_people_in():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_every_result_file_is_shown_on_a_page():
+    shown = set(re.findall(r"<!-- (?:table|value): (\w+)", "".join(page.read_text(encoding="utf-8") for page in PAGES)))
+    assert shown == set(read_results(RESULTS))
+
+
+def test_drawing_names_the_pages_that_it_changes_and_with_check_changes_none(tmp_path, capsys):
+    write_result(tmp_path / "trial.json", trial())
+    page = tmp_path / "page.md"
+    page.write_text("<!-- value: trial / meta_pretrained / 5w1s --><!-- end -->")
+    with pytest.raises(SystemExit, match=r"page\.md"):
+        main((page,), tmp_path, check=True)
+    assert "95.0%" not in page.read_text()
+    main((page,), tmp_path)
+    assert "95.0%" in page.read_text() and "page.md" in capsys.readouterr().out
+    main((page,), tmp_path, check=True)
 
 
 def test_drawing_replaces_what_is_between_markers_and_nothing_else():
@@ -69,64 +83,43 @@ def test_a_marker_for_what_a_result_lacks_is_an_error(query):
         redrawn(f"<!-- value: {query} --><!-- end -->", {"trial": trial()})
 
 
+def test_an_overview_has_a_line_a_result():
+    spec = "trial | a trial | meta_pretrained / 5w1s | page.md#trial\nnone | to come | a / b | page.md"
+    lines = redrawn(f"<!-- overview\n{spec}\n-->\nold\n<!-- end overview -->", {"trial": trial()}).splitlines()
+    assert "old" not in lines
+    (line,) = [line for line in lines if line.startswith("| a trial")]
+    assert "`c`" in line and "1 min 15 s" in line and "[details](page.md#trial)" in line
+    assert "meta-learned after pretraining, 5-way 1-shot: 95.04 ± 0.40" in line
+    assert "not measured yet" in "\n".join(line for line in lines if line.startswith("| to come"))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [("trial | only", "NAME | what"), ("trial | w | nobody | l", "ROW / COLUMN")]
+)
+def test_a_line_of_an_overview_of_another_form_is_an_error(line, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        redrawn(f"<!-- overview\n{line}\n-->\n<!-- end overview -->", {"trial": trial()})
+
+
 def test_a_result_file_under_another_name_is_an_error(tmp_path):
     write_result(tmp_path / "other.json", trial())
     with pytest.raises(ValueError, match=r"trial\.json"):
         read_results(tmp_path)
 
 
-def test_figures_that_the_readme_shows_are_there():
-    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (ROOT / target).is_file(), target
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_and_figures_inside_the_repository_lead_somewhere(page):
+    for target in re.findall(r"\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        place, _, anchor = target.partition("#")
+        if place.startswith("http"):
+            continue
+        file = page.parent / place if place else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), target
 
 
-def test_links_inside_the_repository_lead_somewhere():
-    for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (ROOT / target).exists(), target
-
-
-def code_blocks():
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def test_the_learner_printed_in_the_readme_learns(tmp_path, monkeypatch):
-    code = next(block for block in code_blocks() if "def discriminant" in block)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 30
-    (tmp_path / "discriminant.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    encoder = make_encoder(EncoderConfig(name="mlp", width=8))
-    learner = make_learner(LearnerConfig(name="discriminant:discriminant", l2=0.1), encoder, way=2)
-    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 4, 4, 1), dtype=np.uint8)  # [class, task, image, ...]
-    images[0] //= 2  # a darker class
-    label = np.repeat(np.arange(2), 3)
-
-    def half(first):
-        rows = images[:, :, first : first + 3].swapaxes(0, 1).reshape(4, 6, 4, 4, 1)
-        return Examples(jnp.asarray(rows), jnp.tile(label, (4, 1)))
-
-    episodes = Episode(half(0), half(3))
-    params, state = learner.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
-    keys = Keys(jax.random.split(jax.random.key(1), 4), jax.random.key(2))
-    gradient = jax.jit(meta_gradient(learner))
-    losses = []
-    for _ in range(20):
-        grads, state, metrics = gradient(params, state, episodes, keys, 0)
-        params = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params, grads)
-        losses.append(float(metrics["loss"]))
-    assert losses[-1] < 0.9 * losses[0]
-
-
-def test_the_use_of_a_model_printed_in_the_readme_runs(tmp_path, monkeypatch, capsys):
-    code = next(block for block in code_blocks() if "metarep_jax.load" in block)
-    encoder, learner = EncoderConfig(name="mlp", width=4), LearnerConfig(name="prototypical")
-    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
-    variables = make_encoder(encoder).init(jax.random.key(0), jnp.asarray(images))
-    model = Model(
-        ModelSpec("learner", encoder, learner, (28, 28, 1)),
-        {"encoder": variables["params"]},
-        {"encoder": variables["batch_stats"]},
-    )
-    save_model(tmp_path / "runs" / "quickstart-glyphs" / "student", model)
-    monkeypatch.chdir(tmp_path)
-    exec(code, {"images": images, "support_images": images})
-    assert capsys.readouterr().out.strip() == "['ka' 'ga' 'ka' 'ga']"
+def anchors(text):
+    """Those of a page's headings: small letters, without punctuation, and hyphens for spaces."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

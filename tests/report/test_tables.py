@@ -6,11 +6,12 @@ import io
 import pytest
 from rich.console import Console
 
+from metarep_jax.report.how_made import facts_table, settings_table
 from metarep_jax.report.labels import cell_text, chance, column_label, columns_of, main_and_modes, number, row_label
 from metarep_jax.report.markdown import write_report
 from metarep_jax.report.published import shortfall, standing
 from metarep_jax.report.results import make_result
-from metarep_jax.report.tables import caption, duration, markdown_table, settings_table, terminal_table
+from metarep_jax.report.tables import caption, duration, markdown_table, terminal_table
 
 
 def cell(mean, ci95=0.25, n=600):
@@ -144,18 +145,35 @@ def test_errors_are_best_when_low():
     assert markdown_table(cells).splitlines()[2] == "| MAML | 0.90 ± 0.05 ✓ (1.13 ± 0.18) |"
 
 
-def test_settings_that_differ_between_columns_are_listed_in_their_order():
+def test_columns_that_were_made_alike_share_a_line_of_settings():
     details = {
         "maml": {"5w1s": {"steps": "10", "norm": "transductive"}, "5w5s": {"steps": "20", "norm": "transductive"}},
-        "ridge": {"5w1s": {"steps": "7"}},
+        "ridge": {"5w1s": {"steps": "7", "note": "a, b; c"}, "5w5s": {"steps": "7", "note": "a, b; c"}},
     }
     made = dataclasses.replace(result(), config={"cells": details})
     assert settings_table(made).splitlines() == [
-        "|  | norm | steps |",
-        "| --- | --- | --- |",
-        "| MAML | transductive | 10 / 20 |",
-        "| R2-D2 (ridge regression) | – | 7 |",
+        "|  | norm | steps | note |",
+        "| --- | --- | --- | --- |",
+        "| MAML, 5-way 1-shot | transductive | 10 | – |",
+        "| MAML, 5-way 5-shot | transductive | 20 | – |",
+        "| R2-D2 (ridge regression) | – | 7 | a,<br>b;<br>c |",
     ]
+
+
+def test_settings_that_all_rows_share_are_said_once():
+    details = {
+        "maml": {"5w1s": {"steps": "10", "norm": "running"}},
+        "ridge": {"5w1s": {"steps": "7", "norm": "running"}},
+    }
+    table = settings_table(dataclasses.replace(result(), config={"cells": details}))
+    assert table.startswith("All rows: norm running.\n\n|  | steps |\n")
+
+
+def test_what_numbers_are_stands_in_short_lines():
+    lines = facts_table(dataclasses.replace(result(), commit="0123456789abcdef")).splitlines()
+    assert lines[:2] == ["| protocol | p: [brackets] |", "| --- | --- |"]
+    assert "| command | `python -m trial` |" in lines and "| commit | `0123456789` |" in lines
+    assert not any(line.startswith("| in brackets") for line in lines)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(9.4, "9 s"), (75, "1 min 15 s"), (3600 * 2 + 300, "2 h 5 min")])

@@ -48,7 +48,8 @@ def open_run(
     """Holds ``folder`` for this process, config and inputs, and makes it if need be.
 
     A new folder gets ``config.json``: the config, and the ``inputs``. When the block ends without an error after
-    another number of steps, that number and a ``history`` of what it was are written to it.
+    another number of steps, that number and a ``history`` of what it was are written to it. When it ends with a
+    ValueError before anything was trained, a new folder's file is taken back: what was refused binds no later run.
 
     Args:
       folder: the run's.
@@ -73,7 +74,12 @@ def open_run(
         config = json.loads(json.dumps(config, default=str))
         if not file.is_file():
             atomic_write(file, _text(config | ({} if inputs is None else {"inputs": inputs})))
-            yield RunFolder(path, resumed=False)
+            try:
+                yield RunFolder(path, resumed=False)
+            except ValueError:
+                if not any(path.glob("**/checkpoints/*")) and not any(path.glob("**/model/spec.json")):
+                    file.unlink(missing_ok=True)
+                raise
             return
         recorded = _read(file)
         check_same_inputs(recorded.get("inputs"), inputs, what)

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Int16
 
-from metarep_jax.data.cache import cached, digest, file_facts
+from metarep_jax.data.array_cache import cached, digest, file_facts
 from metarep_jax.data.class_folders import read_class_folders
-from metarep_jax.data.source import Source
+from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.walk import walk_files
 from metarep_jax.data.wav import as_rows, at_rate, in_range, mixed, read_wav
 

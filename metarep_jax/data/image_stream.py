@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.images import Form, decode, label_of
+from metarep_jax.data.encoded_images import Records
+from metarep_jax.data.image_decoding import Form, decode, label_of
 from metarep_jax.data.protocols import divide
-from metarep_jax.data.records import Records
 from metarep_jax.data.splits import Splits, labelled
 
 Batch = dict[str, np.ndarray]

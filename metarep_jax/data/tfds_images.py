@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from metarep_jax.data.cache import cached, digest
-from metarep_jax.data.records import Records
+from metarep_jax.data.array_cache import cached, digest
+from metarep_jax.data.encoded_images import Records
 
 log = logging.getLogger(__name__)
 PATIENCE = 5  # seconds until a server counts as out of reach

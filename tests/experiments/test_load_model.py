@@ -5,8 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import pytest
-from experiments.common import loaded
 
+from experiments.cli import load_model
 from metarep_jax.data import DataConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
@@ -20,22 +20,23 @@ def saved(folder, encoder, tokenizer=""):
     return folder
 
 
-def run_on(rate=8000, tokenizer="") -> Any:
-    """What is asked of a run."""
-    config = DataConfig("synthetic-speech", rate=rate)
-    return SimpleNamespace(splits=SimpleNamespace(config=config), tokenizer=tokenizer)
+def splits_of(rate=8000, tokenizer="") -> Any:
+    """What is asked of splits: recordings, or rows of token ids."""
+    config, inputs = DataConfig("synthetic-speech", rate=rate), jnp.zeros((1, 40), jnp.int16)
+    token_ids = SimpleNamespace(digest=tokenizer) if tokenizer else None
+    return SimpleNamespace(config=config, tokenizer=token_ids, train=SimpleNamespace(inputs=inputs))
 
 
 def test_recordings_at_another_rate_are_refused_with_the_flag_that_helps(tmp_path):
     folder = saved(tmp_path, EncoderConfig(name="waveform", rate=16_000))
-    assert loaded(run_on(rate=16_000), folder).spec.encoder.get("rate") == 16_000
+    assert load_model(folder, splits_of(rate=16_000)).spec.encoder.get("rate") == 16_000
     with pytest.raises(ValueError, match=r"at 16000 Hz.*read at 8000 Hz; give --data.rate 16000"):
-        loaded(run_on(rate=8000), folder)
+        load_model(folder, splits_of(rate=8000))
 
 
 def test_token_ids_of_another_tokenizer_are_refused_with_the_flag_that_helps(tmp_path):
     folder = saved(tmp_path, EncoderConfig(name="transformer"), tokenizer="a1b2")
-    assert loaded(run_on(tokenizer="a1b2"), folder).spec.tokenizer == "a1b2"
+    assert load_model(folder, splits_of(tokenizer="a1b2")).spec.tokenizer == "a1b2"
     for other, said in (("c3d4", "token ids of the tokenizer c3d4"), ("", "no token ids")):
         with pytest.raises(ValueError, match=f"takes token ids of the tokenizer a1b2, the data are {said}; .*-from"):
-            loaded(run_on(tokenizer=other), folder)
+            load_model(folder, splits_of(tokenizer=other))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from metarep_jax.data.cache import Arrays
+from metarep_jax.data.array_cache import Arrays
 
 
 class Source(NamedTuple):

@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from experiments.common import prepared
-from experiments.features import untrained_model
 
-from experiments.rounds import RoundsConfig, RoundsSettings, rounds_stage
-from metarep_jax.data import DataConfig
+from metarep_jax.data import DataConfig, load_splits
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
+from metarep_jax.stages import Compute, RoundsSettings, rounds
+from metarep_jax.stages.features import untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 
@@ -33,21 +32,19 @@ def test_rounds_without_clusters_are_refused():
 
 
 @pytest.mark.slow
-def test_each_round_starts_from_the_one_before_and_a_finished_one_is_not_trained_again(tmp_path, capsys):
-    config = RoundsConfig(
-        data=DataConfig(name="glyphs"), encoder=EncoderConfig(width=4), run_folder=tmp_path / "run", devices=1
-    )
+def test_each_round_starts_from_the_one_before_and_a_finished_one_is_not_trained_again(tmp_path, caplog):
+    splits, compute = load_splits(DataConfig(name="glyphs")), Compute(tmp_path / "run", devices=1)
     settings = RoundsSettings(rounds=2, views=1, meta=META)
-    with prepared("rounds", config) as run:
-        start = untrained_model(run, 0.25)
-        first = rounds_stage(run, settings, start, run.folder)
-        capsys.readouterr()
-        again = rounds_stage(run, settings, start, run.folder)
-        images = run.splits.test.inputs[:5]
-    assert len(first) == 2 and capsys.readouterr().out.count("is in") == 2
+    start = untrained_model(EncoderConfig(width=4), splits, compute, 0.25)
+    with caplog.at_level("INFO"):
+        first = rounds(settings, splits, start, compute)
+        assert "is in" not in caplog.text
+        again = rounds(settings, splits, start, compute)
+    images = splits.test.inputs[:5]
+    assert len(first) == 2 and caplog.text.count("is in") == 2
     for one, other in zip(first, again, strict=True):
         assert (one.embed(images) == other.embed(images)).all()
-    less = rounds_stage(run, dataclasses.replace(settings, whiten_after=0.0), start, run.folder)
+    less = rounds(dataclasses.replace(settings, whiten_after=0.0), splits, start, compute)
     for one, other in zip(first, less, strict=True):
         turned = one.whitening.matrix @ one.whitening.matrix.T, other.whitening.matrix @ other.whitening.matrix.T
         assert abs(turned[0] - turned[1]).max() > 1e-3  # the encoder is the same, and what follows it is not

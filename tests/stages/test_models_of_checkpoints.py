@@ -1,19 +1,16 @@
 """Models out of checkpoints: the learner, the student or the features that a training would end with."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.checkpoints import FILE, announce, model_at
 
-from metarep_jax.data import pool_of_arrays
+from metarep_jax.data import splits_from_arrays
 from metarep_jax.distill import classifier
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.model import ModelSpec
+from metarep_jax.stages.checkpoints import FILE, model_at, write_card
 from metarep_jax.train.step import TrainState
 from metarep_jax.train.storage.checkpoints import Checkpoints
 from metarep_jax.types import EpisodeSpec, episode_of
@@ -26,11 +23,9 @@ def encoder(norm="batch"):
     return EncoderConfig(name="mlp", width=3, norm=norm)
 
 
-def run_on_images() -> Any:
-    """What is asked of a run."""
-    config = SimpleNamespace(audio=SimpleNamespace(rate=8000))
-    pool = pool_of_arrays(IMAGES, np.arange(12) % 4)
-    return SimpleNamespace(splits=SimpleNamespace(config=config, train=pool), tokenizer="")
+def splits_of_images():
+    """Twelve images of four classes."""
+    return splits_from_arrays((IMAGES, np.arange(12) % 4))
 
 
 def write(folder, params, state, scored=False, step=7):
@@ -51,9 +46,12 @@ def test_a_learner_comes_with_all_it_trains_and_a_students_terms_stay_behind(tmp
     spec = ModelSpec("learner", encoder(norm), LearnerConfig(name=name), SHAPE, way=2)
     learner = make_learner(spec.learner, make_encoder(spec.encoder, adapted=True), way=2)
     params, state = learner.init(jax.random.key(1), episode_of(EpisodeSpec(way=2), jnp.asarray(IMAGES)))
-    announce(tmp_path, spec)
-    write(tmp_path, {"student": params, "terms": ({"kernel": np.ones(2)},)} if student else params, state, scored=True)
-    model, step = model_at(run_on_images(), tmp_path, None)
+    write_card(tmp_path, spec)
+    trained = (params, state)
+    if student:
+        trained = {"student": params, "terms": ({"kernel": np.ones(2)},)}, {"student": state, "terms": ({},)}
+    write(tmp_path, *trained, scored=True)
+    model, step = model_at(tmp_path, None, splits_of_images())
     assert (model.spec, step) == (spec, 7)
     assert_same(model.params, params)
     assert_same(model.state, state)
@@ -64,9 +62,9 @@ def test_a_classifier_comes_with_its_encoder_wherever_it_stands(tmp_path, frozen
     spec = ModelSpec("classifier", encoder(), LearnerConfig(), SHAPE, class_names=("a", "b", "c"))
     made = classifier(make_encoder(spec.encoder), 3, frozen=frozen)
     params, state = made.init(jax.random.key(1), jnp.asarray(IMAGES[:2]))
-    announce(tmp_path, spec)
-    write(tmp_path, {"student": params, "terms": ()}, state)
-    model, _ = model_at(run_on_images(), tmp_path, 7)
+    write_card(tmp_path, spec)
+    write(tmp_path, {"student": params, "terms": ()}, {"student": state, "terms": ()})
+    model, _ = model_at(tmp_path, 7, splits_of_images())
     assert_same((model.params, model.state), (params, state))
 
 
@@ -75,10 +73,10 @@ def test_frozen_features_are_whitened_anew_and_the_objectives_own_arrays_stay_be
     learner = LearnerConfig(name="prototypical", distance="cosine")
     spec = ModelSpec("learner", encoder(norm), learner, SHAPE)
     variables = make_encoder(spec.encoder).init(jax.random.key(1), jnp.asarray(IMAGES[:2]))
-    announce(tmp_path, spec, whiten=0.5)
+    write_card(tmp_path, spec, whiten=0.5)
     state = {"encoder": variables.get("batch_stats", {}), "queue": (np.zeros(3),)}
     write(tmp_path, {"encoder": variables["params"], "projector": {"kernel": np.ones(2)}}, state)
-    model, _ = model_at(run_on_images(), tmp_path, 7)
+    model, _ = model_at(tmp_path, 7, splits_of_images())
     assert_same(model.params["encoder"], variables["params"])
     covariance = np.cov(np.asarray(model.embed(jnp.asarray(IMAGES))), rowvar=False)
     spread = np.diag(covariance)  # of a unit that no image excites, none
@@ -89,4 +87,4 @@ def test_frozen_features_are_whitened_anew_and_the_objectives_own_arrays_stay_be
 def test_checkpoints_of_which_nothing_is_told_are_refused_with_what_helps(tmp_path):
     write(tmp_path, {}, {})
     with pytest.raises(FileNotFoundError, match=f"{FILE} is missing.*own command writes it"):
-        model_at(run_on_images(), tmp_path, None)
+        model_at(tmp_path, None, splits_of_images())
