@@ -88,6 +88,11 @@ class OmniglotConfig(TableConfig):
     episodes: int | None = None
     """Test episodes a column; default: the protocol's (2,000)."""
 
+    def settings(self, steps: int, **own: Any) -> dict[str, Any]:
+        """A piece's own settings, and those of every piece."""
+        every = {"budget": self.budget, "data": self.data.name, "episodes": self.episodes, "precision": self.precision}
+        return {**every, "steps": steps, **own}
+
     def splits(self, protocol: str) -> Splits:
         """The data under a protocol of Omniglot's, or, of another data set, under its own."""
         own = protocol if self.data.name == "omniglot" else self.data.protocol

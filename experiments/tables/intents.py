@@ -54,7 +54,6 @@ PROTOCOL = (
     "intents of unseen classes, the mean of the five class folds of Dopierre et al. 2021, 5 queries a class; "
     "the interval is over the folds"
 )
-SHOTS = (1, 5)
 VALIDATED = EpisodeSpec(way=5, shot=1, query=5)  # chooses the best checkpoint
 
 
@@ -135,10 +134,8 @@ def adamw(rate: float, steps: int) -> OptimiserConfig:
 
 def fit_of(steps: int, batch: int) -> FitConfig:
     """Twenty lines of metrics and five checkpoints."""
-    return FitConfig(
-        steps=steps, batch_size=batch, log_every=max(steps // 20, 1), checkpoint_every=max(steps // 5, 1),
-        tensorboard=False,
-    )  # fmt: skip
+    every = {"log_every": max(steps // 20, 1), "checkpoint_every": max(steps // 5, 1)}
+    return FitConfig(steps=steps, batch_size=batch, tensorboard=False, **every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +182,7 @@ def judge(config: IntentsConfig, models: Sequence[tuple[str, Splits, Model]], se
     settings = recipe(config.budget)
     compute = config.compute(config.folder(TABLE), seed, settings.meta.train.batch_size)
     for name, splits, model in models:
-        specs = EvaluateSettings(ways=(5,), shots=SHOTS).specs(splits.protocol, splits.test)
+        specs = EvaluateSettings(ways=(5,), shots=(1, 5)).specs(splits.protocol, splits.test)
         for column, value in few_shot_columns(model, splits, specs, compute, episodes=settings.episodes).items():
             found[f"{name}_{column}"].append(value)
     return Judged({column: over_folds(each) for column, each in found.items()})

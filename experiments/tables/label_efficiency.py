@@ -92,15 +92,9 @@ def pieces_of(config: OmniglotConfig) -> list[Piece]:
                 row=name,
                 columns=columns,
                 protocol=TABLE.protocol,
-                settings={
-                    "budget": config.budget,
-                    "data": config.data.name,
-                    "pretrain": cattrs.unstructure(before),
-                    "training": cattrs.unstructure(labelled),
-                    "episodes": config.episodes,
-                    "precision": config.precision,
-                    "steps": steps,
-                },
+                settings=config.settings(
+                    steps, pretrain=cattrs.unstructure(before), training=cattrs.unstructure(labelled)
+                ),
                 train=partial(train, config, before),
                 judge=each_seed(partial(judge, config)),
                 steps=steps,

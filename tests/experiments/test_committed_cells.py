@@ -17,6 +17,8 @@ from experiments.tables import (
     spoken_digits,
 )
 from experiments.tables.engine import RESULTS, OmniglotConfig
+from experiments.tables.published import COLUMNS
+from metarep_jax.report.cells import merged, read_cells
 from metarep_jax.report.migrate import migrated_settings
 from metarep_jax.report.pieces import plain, same_identity
 from metarep_jax.report.results import read_result
@@ -68,6 +70,20 @@ def test_a_setting_of_a_cell_that_its_row_does_not_have_makes_another_of_it():
         assert before in text
         config = {**cell.config, "settings": json.loads(text.replace(before, after))}
         assert not same_identity(dataclasses.replace(cell, config=config), piece)
+
+
+@pytest.mark.parametrize("table", sorted(folder.name for folder in (RESULTS / "cells").iterdir()))
+def test_the_committed_table_is_that_of_the_committed_cells(table):
+    committed = read_result(RESULTS / f"{table}.json")
+    order = dict.fromkeys(piece.row for piece in PIECES[table])
+    found = merged(
+        table, read_cells(table, [RESULTS / "cells" / table]), tuple(order), COLUMNS[table], command="", protocol=""
+    )
+    assert found.cells == committed.cells
+    assert found.wall_clock_s == committed.wall_clock_s and found.device == committed.device
+    for row, columns in committed.config["cells"].items():
+        for column, details in columns.items():
+            assert found.config["cells"][row][column] == {"version": 1, **details}
 
 
 def test_every_table_of_cells_has_pieces():
