@@ -196,7 +196,10 @@ def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model
     folder = folder.expanduser()
     if folder.suffix in WEIGHTS:
         return model_of_weights_file(folder, splits)
-    model = load(folder, allow=allow)
+    try:
+        model = load(folder, allow=allow)
+    except ValueError as error:
+        raise ValueError(str(error).replace("load(folder, allow=", "--allow MODULE, in code load(folder, allow=")) from error
     check_model(model, folder, splits)
     return model
 
