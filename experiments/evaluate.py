@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.cli import CommonConfig, Report, check_model, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, check_model, folder_of, load_model, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
@@ -65,9 +65,10 @@ class EvaluateConfig(CommonConfig):
 
     @property
     def default_folder(self) -> str:
-        """Different models do not share a folder."""
+        """Models, checkpoints and learners do not share a folder."""
         names = "+".join("-".join(folder.parts[-2:]) for folder in self.model)
-        return f"{super().default_folder}-{names}" + ("" if self.checkpoint is None else f"-{self.checkpoint}")
+        checkpoint = "" if self.checkpoint is None else str(self.checkpoint)
+        return folder_of(super().default_folder, names, checkpoint, *self.learner)
 
 
 def rows_of(config: EvaluateConfig, model: Model, splits: Splits, compute: Compute) -> Cells:

@@ -25,7 +25,7 @@ from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, pret
 from metarep_jax.stages.evaluate import as_cells, few_shot_rows, joined, log_notes, probes
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import curves_figure, embedding_figure, views_figure
-from metarep_jax.stages.judge import judge_trained
+from metarep_jax.stages.judge import health_rows, judge_trained
 from metarep_jax.stages.pretrain import has_images, with_views
 
 
@@ -60,6 +60,8 @@ def work(config: PretrainConfig, splits: Splits, compute: Compute) -> Report:
     if splits.fixed_classes:
         cells = joined(cells, {row: as_cells(probes(each, splits)) for row, each in rows.items()})
     several = splits.test.count.shape[0] > 1
+    if not several and has_images(splits):
+        cells = joined(cells, health_rows(rows, splits))
     figures = [
         *([views_figure(folder, splits, compute, settings.augment)] if has_images(splits) else []),
         curves_figure(folder, {"pretrain": folder}),

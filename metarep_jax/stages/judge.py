@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from metarep_jax.data import Splits, make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.encoders.features import compute_features
 from metarep_jax.evaluate.objective_judge import judge_objective
-from metarep_jax.pretrain import make_objective
+from metarep_jax.model import Model
+from metarep_jax.pretrain import embedding_health, make_objective
 from metarep_jax.pretrain.trained import load_objective
 from metarep_jax.report import figures
 from metarep_jax.report.results import Cells
@@ -22,6 +24,20 @@ class Judged(NamedTuple):
 
     cells: Cells
     figures: list[Path]
+
+
+def health_rows(models: dict[str, Model], splits: Splits) -> Cells:
+    """Signs of collapse of the models' features of test rows: ``feature_std``, near 1 where directions are spread
+    evenly, and ``feature_rank``, the effective number of dimensions; for data without classes to be judged by."""
+    if splits.test.label.shape[0] < 2:
+        return {}
+    rows: Cells = {}
+    for row, model in models.items():
+        features = compute_features(model.embed, splits.test.inputs)
+        health = embedding_health(features)
+        columns = {"feature_std": health["embedding_std"], "feature_rank": health["effective_rank"]}
+        rows[row] = {name: {"mean": float(value), "ci95": None, "n": len(features)} for name, value in columns.items()}
+    return rows
 
 
 def judge_trained(
