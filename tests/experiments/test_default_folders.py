@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
+from experiments.configs import PretrainConfig
 from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig
-from experiments.pretrain import PretrainConfig
 
 CONFIGS = {
     "pretrain": "PretrainConfig",

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.pretrain import PretrainSettings
 from experiments.tables import lever_stages, omniglot_levers
 from experiments.tables.lever_stages import Projected, projector_features, self_distilled
 from experiments.tables.rows import OmniglotRowsConfig, main
@@ -17,6 +16,7 @@ from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.pretrain.heads import Head
 from metarep_jax.report.results import read_result
+from metarep_jax.stages import PretrainSettings
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1)).astype(np.uint8)
 

@@ -14,8 +14,8 @@ from stage_inputs import (
     pretrain_settings,
 )
 
-from experiments.pretrain import PretrainConfig
-from experiments.pretrain import work as pretrain_work
+from experiments.configs import PretrainConfig
+from experiments.reports import pretrain_report as pretrain_work
 from metarep_jax import load, splits_from_arrays
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.stages import (
