@@ -21,7 +21,6 @@ pretraining share it; its time counts to the row that came first.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -29,19 +28,18 @@ from typing import Any, NamedTuple
 
 import cattrs
 
-from experiments.cli import parse
-from experiments.tables.intents_folds import DATA, fold_of
+from experiments.cli import parse, with_data_dir
+from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import Row, RowsConfig, RowTable
-from experiments.tables.rows import main as run_table
-from experiments.tables.runs import compute_in
 from metarep_jax.data import DataConfig, Splits
+from metarep_jax.data.intent_folds import DATA, fold_of
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.report.pieces import Judged, Piece, each_seed, plain
 from metarep_jax.stages import Compute, EvaluateSettings, MetatrainSettings, PretrainSettings, metatrain, pretrain
 from metarep_jax.stages.distil import fitted_encoder
 from metarep_jax.stages.evaluate import few_shot_columns
@@ -98,49 +96,36 @@ def recipe(budget: str) -> Recipe:
     layer, whitened (Su et al. 2021, https://arxiv.org/abs/2103.15316). Prototypical Networks train on a number of shots
     between those of the test.
     """
-    sizes = {
-        "trial": Sizes(12, 400, 16, 1, 4, 32, 4, EpisodeSpec(4, 2, 4)),
-        "short": Sizes(24, 3000, 128, 3, 1500, 128, 250, EpisodeSpec(10, 2, 4)),
-        "full": Sizes(48, 3000, 256, 4, 20_000, 256, 4000, EpisodeSpec(20, 3, 5)),
+    length, vocabulary, width, depth, masked_steps, sentences, meta_steps, episode = {
+        "trial": (12, 400, 16, 1, 4, 32, 4, EpisodeSpec(4, 2, 4)),
+        "short": (24, 3000, 128, 3, 1500, 128, 250, EpisodeSpec(10, 2, 4)),
+        "full": (48, 3000, 256, 4, 20_000, 256, 4000, EpisodeSpec(20, 3, 5)),
     }[budget]
     return Recipe(
-        text=TextConfig(length=sizes.length, vocabulary=sizes.vocabulary),
+        text=TextConfig(length=length, vocabulary=vocabulary),
         encoder=EncoderConfig(
             name="transformer",
-            width=sizes.width,
-            depth=sizes.depth,
-            vocabulary=sizes.vocabulary,
+            width=width,
+            depth=depth,
+            vocabulary=vocabulary,
             readout="first_last",
         ),
         pretrain=PretrainSettings(
             objective=ObjectiveConfig(name="masked_lm", share=0.3),
             augment="none",
             whiten=0.5,
-            optimiser=adamw(1e-3, sizes.masked_steps),
-            train=fit_of(sizes.masked_steps, sizes.sentences),
+            optimiser=adamw(1e-3, masked_steps),
+            train=fit_of(masked_steps, sentences),
         ),
         meta=MetatrainSettings(
             learner=LearnerConfig(name="prototypical", distance="cosine"),
-            episode=sizes.episode,
-            optimiser=adamw(1e-3, sizes.meta_steps),
-            train=dataclasses.replace(fit_of(sizes.meta_steps, 2), validate_every=max(sizes.meta_steps // 5, 1)),
+            episode=episode,
+            optimiser=adamw(1e-3, meta_steps),
+            train=dataclasses.replace(fit_of(meta_steps, 2), validate_every=max(meta_steps // 5, 1)),
         ),
         episodes=8 if budget == "trial" else 600,
         minutes=(30.0, 7.0, 1.0) if budget == "short" else (0.0, 0.0, 0.0),
     )
-
-
-class Sizes(NamedTuple):
-    """What differs between budgets."""
-
-    length: int
-    vocabulary: int
-    width: int
-    depth: int
-    masked_steps: int
-    sentences: int  # of such a step
-    meta_steps: int
-    episode: EpisodeSpec
 
 
 def adamw(rate: float, steps: int) -> OptimiserConfig:
@@ -157,7 +142,7 @@ def fit_of(steps: int, batch: int) -> FitConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class IntentsConfig(RowsConfig):
+class IntentsConfig(TableConfig):
     """Flags of experiments.tables.intents."""
 
     data_dir: Path | None = None
@@ -166,48 +151,44 @@ class IntentsConfig(RowsConfig):
     """Where prepared arrays are kept; default: the user's cache folder."""
 
 
-# Training and judging -------------------------------------------------------------------------------------------------
-
-
-def measure(row: str, config: IntentsConfig, folder: Path, seed: int) -> dict[str, Interval]:
-    """Trains a row on every fold, or goes on, and judges it: the columns' intervals."""
-    made, method, root = recipe(config.budget), METHODS[row], config.folder(TABLE)
-    found: dict[str, list[Interval]] = {column: [] for column in COLUMNS[TABLE]}
-    data = DataConfig(data_dir=config.data_dir, cache_dir=config.cache_dir)
-
+def train(row: str, config: IntentsConfig, folder: Path, seed: int) -> list[tuple[str, Splits, Model]]:
+    """A row trained on every fold: the data set, the fold's splits of it and the model, of each."""
+    settings, method, root = recipe(config.budget), METHODS[row], config.folder(TABLE)
+    data, models = with_data_dir(DataConfig(data_dir=config.data_dir, cache_dir=config.cache_dir)), []
     for number in FOLDS:
-        fold = fold_of(number, made.text, data, root / "tokenizers" / f"fold{number}")
+        fold = fold_of(number, settings.text, data, root / "tokenizers" / f"fold{number}")
         start = None
         if method.pretrained:
-            place, batch = root / "pretraining" / f"seed{seed}" / f"fold{number}", made.pretrain.train.batch_size
-            compute = compute_in(place, config, seed=seed, batch=batch)
-            start = pretrain(made.pretrain, fold.text, compute, encoder=fitted_encoder(made.encoder, fold.text))
+            place, batch = root / "pretraining" / f"seed{seed}" / f"fold{number}", settings.pretrain.train.batch_size
+            encoder = fitted_encoder(settings.encoder, fold.text)
+            start = pretrain(settings.pretrain, fold.text, config.compute(place, seed, batch), encoder=encoder)
         for name, splits in fold.splits.items():
-            place = folder / f"{name}-fold{number}"
-            compute = compute_in(place, config, seed=seed, batch=made.meta.train.batch_size)
-            model = row_model(method, made, splits, compute, start)
-            for column, value in judged(model, splits, compute, made.episodes).items():
-                found[f"{name}_{column}"].append(value)
-    return {column: over_folds(each) for column, each in found.items()}
+            compute = config.compute(folder / f"{name}-fold{number}", seed, settings.meta.train.batch_size)
+            models.append((name, splits, row_model(method, settings, splits, compute, start)))
+    return models
 
 
-def row_model(method: Method, made: Recipe, splits: Splits, compute: Compute, start: Model | None) -> Model:
+def row_model(method: Method, settings: Recipe, splits: Splits, compute: Compute, start: Model | None) -> Model:
     """A row's model for one data set of a fold, from the encoder of ``start`` or, of None, a random one."""
-    encoder = fitted_encoder(made.encoder, splits)
+    encoder, whiten = fitted_encoder(settings.encoder, splits), settings.pretrain.whiten
     if method.prototypical:
-        return metatrain(
-            made.meta, splits, compute,
-            start=start, encoder=encoder, validate_on=VALIDATED, what=compute.folder.name,
-        )  # fmt: skip
+        what, own = compute.folder.name, None if start else encoder
+        return metatrain(settings.meta, splits, compute, start=start, encoder=own, validate_on=VALIDATED, what=what)
     if start is not None:
-        return features_model(features_spec(encoder, splits), start.encoder_params, splits, made.pretrain.whiten)
-    return untrained_model(encoder, splits, compute, made.pretrain.whiten)
+        return features_model(features_spec(encoder, splits), start.encoder_params, splits, whiten)
+    return untrained_model(encoder, splits, compute, whiten)
 
 
-def judged(model: Model, splits: Splits, compute: Compute, episodes: int) -> dict[str, Interval]:
-    """Accuracy on episodes of the test classes, which are the same for every row, by way and shot."""
-    specs = EvaluateSettings(ways=(5,), shots=SHOTS).specs(splits.protocol, splits.test)
-    return few_shot_columns(model, splits, specs, compute, episodes=episodes)
+def judge(config: IntentsConfig, models: Sequence[tuple[str, Splits, Model]], seed: int) -> Judged:
+    """Accuracy on episodes of the folds' test classes, which are the same for every row, by way and shot."""
+    found: dict[str, list[Interval]] = {column: [] for column in COLUMNS[TABLE]}
+    settings = recipe(config.budget)
+    compute = config.compute(config.folder(TABLE), seed, settings.meta.train.batch_size)
+    for name, splits, model in models:
+        specs = EvaluateSettings(ways=(5,), shots=SHOTS).specs(splits.protocol, splits.test)
+        for column, value in few_shot_columns(model, splits, specs, compute, episodes=settings.episodes).items():
+            found[f"{name}_{column}"].append(value)
+    return Judged({column: over_folds(each) for column, each in found.items()})
 
 
 def over_folds(found: Sequence[Interval]) -> Interval:
@@ -221,24 +202,22 @@ def over_folds(found: Sequence[Interval]) -> Interval:
     return interval_over_seeds(found)
 
 
-# The table ------------------------------------------------------------------------------------------------------------
-
-
-def rows_of(config: IntentsConfig) -> list[Row]:
+def pieces_of(config: IntentsConfig) -> list[Piece]:
     """The rows, in the table's order."""
-    made = recipe(config.budget)
+    settings = recipe(config.budget)
     return [
-        Row(
-            name=name,
+        Piece(
+            row=name,
             columns=COLUMNS[TABLE],
             protocol=PROTOCOL,
-            settings=settings_of_row(method, made, config),
-            measure=partial(measure, name, config),
-            steps=made.meta.train.steps * method.prototypical + made.pretrain.train.steps * method.pretrained,
-            minutes=minutes_of(name, made),
+            settings=settings_of_row(method, settings, config),
+            train=partial(train, name, config),
+            judge=each_seed(partial(judge, config)),
+            steps=settings.meta.train.steps * method.prototypical + settings.pretrain.train.steps * method.pretrained,
+            minutes=minutes_of(name, settings),
             shown={
                 "protocol": "five class folds each",
-                "tasks": made.meta.train.batch_size if method.prototypical else "–",
+                "tasks": settings.meta.train.batch_size if method.prototypical else "–",
                 "note": method.note,
             },
             combine=partial(interval_over_seeds, one_test=True),  # all seeds have the same folds
@@ -247,18 +226,18 @@ def rows_of(config: IntentsConfig) -> list[Row]:
     ]
 
 
-def settings_of_row(method: Method, made: Recipe, config: IntentsConfig) -> dict[str, Any]:
+def settings_of_row(method: Method, settings: Recipe, config: IntentsConfig) -> dict[str, Any]:
     """All that a row's numbers depend on, as JSON's plain values."""
-    parts: dict[str, Any] = {"text": made.text, "encoder": made.encoder, "whiten": made.pretrain.whiten}
-    parts |= {"pretrain": made.pretrain} if method.pretrained else {}
-    parts |= {"meta": made.meta} if method.prototypical else {}
-    told = {"data": BOTH, "precision": config.precision, "episodes": made.episodes, **parts}
-    return json.loads(json.dumps(cattrs.unstructure(told), default=str))
+    parts: dict[str, Any] = {"text": settings.text, "encoder": settings.encoder, "whiten": settings.pretrain.whiten}
+    parts |= {"pretrain": settings.pretrain} if method.pretrained else {}
+    parts |= {"meta": settings.meta} if method.prototypical else {}
+    common = {"data": BOTH, "precision": config.precision, "episodes": settings.episodes}
+    return plain(cattrs.unstructure(common | parts))
 
 
-def minutes_of(row: str, made: Recipe) -> float:
+def minutes_of(row: str, settings: Recipe) -> float:
     """The estimate for two CPU cores; the shared pretraining counts to the first row that needs it."""
-    pretraining, meta, judging = made.minutes
+    pretraining, meta, judging = settings.minutes
     first = next(name for name, method in METHODS.items() if method.pretrained)
     return judging + meta * METHODS[row].prototypical + pretraining * (row == first)
 
@@ -266,8 +245,7 @@ def minutes_of(row: str, made: Recipe) -> float:
 def main(args: list[str] | None = None) -> None:
     """Plans, computes, or merges."""
     config = parse(IntentsConfig, __doc__, args=args)
-    table = RowTable(TABLE, PROTOCOL, tuple(METHODS), (BOTH,))
-    run_table(table, config, lambda: rows_of(config))
+    run_table(Table(TABLE, PROTOCOL, tuple(METHODS), (BOTH,)), config, lambda: pieces_of(config))
 
 
 if __name__ == "__main__":

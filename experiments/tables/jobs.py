@@ -1,15 +1,11 @@
 """Jobs one after the other: finished ones are skipped, interrupted ones go on where they stopped."""
 
-import contextlib
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from experiments.cli import console, print_error
 from metarep_jax.train import RunFolderInUse, Terminated, TrainingDiverged
-from metarep_jax.train.signals import catch_termination
+from metarep_jax.train.signals import catch_termination, time_limit
 
 
 class Job(NamedTuple):
@@ -62,22 +58,3 @@ def run_jobs(jobs: Sequence[Job], minutes: float | None = None) -> bool:
 def _tell_failed(names: Sequence[str]) -> None:
     if names:
         console.print(f"failed: {', '.join(names)}")
-
-
-@contextlib.contextmanager
-def time_limit(minutes: float | None) -> Iterator[Callable[[], bool]]:
-    """Asks this process to end, as SIGTERM does, after so many minutes; gives a function that says whether it did."""
-    came = threading.Event()
-
-    def end() -> None:
-        came.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    timer = threading.Timer(60 * (minutes or 0.0), end)
-    timer.daemon = True
-    if minutes is not None:
-        timer.start()
-    try:
-        yield came.is_set
-    finally:
-        timer.cancel()

@@ -15,35 +15,31 @@ from functools import partial
 from pathlib import Path
 
 import cattrs
-import jax
-import numpy as np
 
 from experiments.cli import parse
-from experiments.tables.command import Budget
+from experiments.tables.engine import Budget, OmniglotConfig, Table, run_table
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
-from experiments.tables.runs import compute_in, splits_of
-from metarep_jax.data import Splits
-from metarep_jax.evaluate import Interval
+from metarep_jax.data import Splits, with_labelled_classes
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.report.figures import save_lines
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import Compute, MetatrainSettings, PretrainSettings, metatrain, pretrain
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec, untrained_model
 from metarep_jax.train import OptimiserConfig
-from metarep_jax.types import EpisodeSpec, Pool
+from metarep_jax.types import EpisodeSpec
 
 PROTOCOL_NAME = "vinyals-no-rotations"
 WHITEN = 0.25  # power of the whitening of features
-TABLE = RowTable(
+TABLE = Table(
     "label_efficiency",
     "Omniglot, Vinyals' split without rotations, 5-way 1-shot accuracy on the 423 test classes, by the number of "
     "training classes that had labels; tasks take quarter turns for classes of their own",
     ("from_scratch", "pretrained_first"),
     ("omniglot",),
-    partial(
+    figure=partial(
         save_lines,
         title="5-way 1-shot accuracy on unseen characters, %",
         xlabel="training classes that had labels",
@@ -83,39 +79,17 @@ def training(budget: Budget, classes: int) -> MetatrainSettings:
     )
 
 
-def with_labels(splits: Splits, classes: int, seed: int) -> Splits:
-    """The splits with the training images of ``classes`` classes alone; those of a smaller number are among them.
-
-    Raises:
-      ValueError: for more classes than there are.
-    """
-    there = splits.train.count.shape[0]
-    if not 1 <= classes <= there:
-        raise ValueError(f"there are {there} training classes, so that 1 to {there} can have labels, got {classes}")
-    chosen = np.random.default_rng(seed).permutation(there)[:classes]
-    members, count = np.asarray(splits.train.members)[chosen], np.asarray(splits.train.count)[chosen]
-    rows = np.concatenate([row[:n] for row, n in zip(members, count)])
-    places = np.zeros(members.shape, np.int32)
-    for place, (row, n) in enumerate(zip(np.cumsum(count) - count, count)):
-        places[place, :n] = row + np.arange(n)
-    label = np.repeat(np.arange(classes, dtype=np.int32), count)
-    pool = Pool(splits.train.inputs[rows], *map(jax.numpy.asarray, (label, places, count)))
-    names = {**splits.class_names, "train": tuple(splits.class_names["train"][i] for i in chosen)}
-    return splits._replace(train=pool, class_names=names)
-
-
-def rows_of(config: OmniglotRowsConfig) -> list[Row]:
+def pieces_of(config: OmniglotConfig) -> list[Piece]:
     """The rows, in the table's order."""
-    columns, stage_one = COLUMNS[TABLE.name], pretraining(config.budget)
+    columns, stage_one, steps = COLUMNS[TABLE.name], pretraining(config.budget), STEPS[config.budget]
     labelled = [training(config.budget, classes) for classes in map(classes_of, columns) if classes]
-    rows = []
+    pieces = []
     for name in TABLE.order:
         before = stage_one if name == "pretrained_first" else None
-        steps = STEPS[config.budget]
         minutes = (len(columns) - 1) * (0.7 + steps * 0.11 / 60) + (before.train.steps * 0.085 / 60 if before else 0)
-        rows.append(
-            Row(
-                name=name,
+        pieces.append(
+            Piece(
+                row=name,
                 columns=columns,
                 protocol=TABLE.protocol,
                 settings={
@@ -127,45 +101,49 @@ def rows_of(config: OmniglotRowsConfig) -> list[Row]:
                     "precision": config.precision,
                     "steps": steps,
                 },
-                measure=partial(measure, config, before),
+                train=partial(train, config, before),
+                judge=each_seed(partial(judge, config)),
                 steps=steps,
                 minutes=minutes,
                 shown={"tasks": 2, "note": f"stage 1 of {before.train.steps:,} steps" if before else "random weights"},
+                check=partial(config.splits, PROTOCOL_NAME),
             )
         )
-    return rows
+    return pieces
 
 
-def measure(
-    config: OmniglotRowsConfig, before: PretrainSettings | None, folder: Path, seed: int
-) -> dict[str, Interval]:
-    """Trains a row on each number of labelled classes, or goes on, and judges it."""
-    splits = splits_of(config.data, PROTOCOL_NAME)
-    compute = compute_in(folder / "start", config, seed=seed, batch=2)
-    if before is None:
-        model, start = untrained_model(CONV4, splits, compute, WHITEN), None
-    else:
-        start = model = pretrain(before, splits, compute, encoder=CONV4)
-    columns = {}
+def train(config: OmniglotConfig, before: PretrainSettings | None, folder: Path, seed: int) -> dict[str, Model]:
+    """A row trained on each number of labelled classes, by column."""
+    splits, compute = config.splits(PROTOCOL_NAME), config.compute(folder / "start", seed, 2)
+    start = None if before is None else pretrain(before, splits, compute, encoder=CONV4)
+    model = start or untrained_model(CONV4, splits, compute, WHITEN)
+    models = {}
     for column in COLUMNS[TABLE.name]:
-        classes, chosen = classes_of(column), model
+        classes, models[column] = classes_of(column), model
         if classes:
-            settings = training(config.budget, classes)
-            some = with_labels(splits, min(classes, splits.train.count.shape[0]), seed)
             trained = metatrain(
-                settings,
-                some,
-                compute_in(folder / f"{classes}", config, seed=seed, batch=2),
+                training(config.budget, classes),
+                with_labelled_classes(splits, min(classes, splits.train.count.shape[0]), seed),
+                config.compute(folder / f"{classes}", seed, 2),
                 start=start,
                 encoder=CONV4,
                 validate_on=JUDGED,
                 what=f"{classes} labelled classes",
             )
             frozen = features_model(features_spec(CONV4, splits), trained.encoder_params, splits, WHITEN)
-            chosen = max((model, trained, frozen), key=lambda each: validated(each, splits, compute))
-        episodes = config.episodes or splits.protocol.episodes
-        columns[column] = few_shot_columns(chosen, splits, [JUDGED], compute, episodes=episodes)[JUDGED.name]
-    return columns
+            models[column] = max((model, trained, frozen), key=lambda each: validated(each, splits, compute))
+    return models
+
+
+def judge(config: OmniglotConfig, models: dict[str, Model], seed: int) -> Judged:
+    """5-way 1-shot accuracy on the test classes."""
+    splits, compute = config.splits(PROTOCOL_NAME), config.compute(config.folder(TABLE.name), seed, 2)
+    episodes = config.episodes or splits.protocol.episodes
+    each = {
+        column: few_shot_columns(model, splits, [JUDGED], compute, episodes=episodes)
+        for column, model in models.items()
+    }
+    return Judged({column: value[JUDGED.name] for column, value in each.items()})
 
 
 def validated(model: Model, splits: Splits, compute: Compute) -> float:
@@ -174,5 +152,5 @@ def validated(model: Model, splits: Splits, compute: Compute) -> float:
 
 
 if __name__ == "__main__":
-    settings = parse(OmniglotRowsConfig, __doc__)
-    main(TABLE, settings, partial(rows_of, settings))
+    settings = parse(OmniglotConfig, __doc__)
+    run_table(TABLE, settings, partial(pieces_of, settings))

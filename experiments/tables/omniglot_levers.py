@@ -17,22 +17,32 @@ from typing import Any
 import cattrs
 
 from experiments.cli import parse
-from experiments.tables.command import Budget
-from experiments.tables.lever_stages import projector_features, self_distilled
+from experiments.tables.engine import Budget, OmniglotConfig, Table, run_table
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
-from experiments.tables.runs import compute_in, splits_of
+from metarep_jax.data import Splits
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
-from metarep_jax.evaluate import Interval
+from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.report.figures import save_gains
-from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, RoundsSettings, pretrain, rounds
+from metarep_jax.report.pieces import Judged, Piece, each_seed
+from metarep_jax.stages import (
+    Compute,
+    DistilSettings,
+    EvaluateSettings,
+    PretrainSettings,
+    RoundsSettings,
+    distil,
+    pretrain,
+    rounds,
+)
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec
+from metarep_jax.stages.projector import projector_features
 
+VIEWS = 32  # over which the features of a teacher are averaged
 STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 128_000}
 
 
@@ -46,13 +56,17 @@ class Lever:
     training: str = "base"  # names the run of stage 1; rows that share it train alike
     rounds: RoundsSettings | None = None
     series: str = ""  # names the rounds that rows share
-    # None, not False: a setting that came later and is not given leaves earlier cells valid (``config_differences``).
-    projector: bool | None = None  # whether its outputs are judged, and not the encoder's
-    distilled: bool | None = None  # whether a new encoder learns the features, averaged over views, for as many steps
+    projector: bool = False  # whether its outputs are judged, and not the encoder's
+    distilled: bool = False  # whether a new encoder learns the features, averaged over views, for as many steps
     after: int = 0  # rounds whose features are judged
     whiten: float = 0.25
     views: int = 0  # averaged over at test
     ms: float = 90.0  # of a step of stage 1 on two CPU cores; an estimate
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that its numbers depend on, as plain values."""
+        return {name: value for name, value in cattrs.unstructure(self).items() if name not in ("note", "ms")}
 
 
 def levers(budget: Budget) -> dict[str, Lever]:
@@ -123,18 +137,18 @@ def levers(budget: Budget) -> dict[str, Lever]:
     }  # fmt: skip
 
 
-TABLE = RowTable(
+TABLE = Table(
     "omniglot_levers",
     "Omniglot without labels, Vinyals' 172 validation classes, 15 queries a class, no rotations",
     tuple(levers("short")),
     ("omniglot",),
-    partial(save_gains, base="base"),
+    figure=partial(save_gains, base="base"),
 )
 
 
-def rows_of(config: OmniglotRowsConfig) -> list[Row]:
+def pieces_of(config: OmniglotConfig) -> list[Piece]:
     """The rows, in the table's order."""
-    found, known = [], set()
+    pieces, known = [], set()
     for name, lever in levers(config.budget).items():
         steps = lever.pretrain.train.steps
         new = [what for what in (lever.training, lever.series) if what and what not in known]
@@ -145,52 +159,75 @@ def rows_of(config: OmniglotRowsConfig) -> list[Row]:
         if lever.rounds and lever.series in new:
             ms = 1.3 * lever.ms  # a step of tasks passes 720 images, one of stage 1 512 views
             minutes += lever.rounds.rounds * lever.rounds.meta.train.steps * ms / 60_000
-        found.append(
-            Row(
-                name=name,
+        pieces.append(
+            Piece(
+                row=name,
                 columns=COLUMNS[TABLE.name],
                 protocol=TABLE.protocol,
                 settings={
                     "budget": config.budget,
                     "data": config.data.name,
                     "episodes": config.episodes,
-                    "lever": cattrs.unstructure(dataclasses.replace(lever, note="", ms=0.0)),
+                    "lever": lever.settings,
                     "precision": config.precision,
                     "steps": steps,
                 },
-                measure=partial(measure, config, lever),
+                train=partial(train, config, lever),
+                judge=each_seed(partial(judge, config, lever)),
                 steps=steps,
                 minutes=minutes,
                 shown={"note": lever.note},
+                check=partial(config.splits, TRAINED),
             )
         )
-    return found
+    return pieces
 
 
-def measure(config: OmniglotRowsConfig, lever: Lever, folder: Path, seed: int) -> dict[str, Interval]:
-    """Trains what the row stands on, or finds it trained, and judges it on the validation classes."""
-    splits, trainings = splits_of(config.data, TRAINED), folder.parent.parent / "trainings"
+def train(config: OmniglotConfig, lever: Lever, folder: Path, seed: int) -> tuple[Model, Any]:
+    """What the row stands on, trained or already there: a model, and where it is not the model's encoder, what gives
+    its features."""
+    splits, trainings, settings = config.splits(TRAINED), folder.parent.parent / "trainings", lever.pretrain
 
     def compute_of(name: str, batch: int) -> Compute:
-        return compute_in(trainings / name / f"seed{seed}", config, seed=seed, batch=batch)
+        return config.compute(trainings / name / f"seed{seed}", seed, batch)
 
-    compute = compute_of(lever.training, lever.pretrain.train.batch_size)
-    model = pretrain(lever.pretrain, splits, compute, encoder=lever.encoder)
-    specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
-    episodes = config.episodes or splits.protocol.episodes
-    embed = projector_features(lever.pretrain, lever.encoder, splits, compute) if lever.projector else None
+    compute = compute_of(lever.training, settings.train.batch_size)
+    model = pretrain(settings, splits, compute, encoder=lever.encoder)
+    embed = projector_features(settings, lever.encoder, splits, compute) if lever.projector else None
     if lever.distilled:
-        compute = compute_of("self_distilled", lever.pretrain.train.batch_size)
-        model = self_distilled(lever.pretrain, lever.encoder, model, splits, compute)
+        compute = compute_of("self_distilled", settings.train.batch_size)
+        model = self_distilled(settings, lever.encoder, model, splits, compute)
     if lever.rounds is not None:
         compute = compute_of(f"rounds_{lever.series}", lever.rounds.meta.train.batch_size)
         model = rounds(lever.rounds, splits, model, compute)[lever.after - 1]
-    model = features_model(features_spec(lever.encoder, splits), model.encoder_params, splits, lever.whiten)
-    return few_shot_columns(
-        model, splits, specs, compute, part="val", episodes=episodes, views=lever.views, embed=embed
+    return features_model(features_spec(lever.encoder, splits), model.encoder_params, splits, lever.whiten), embed
+
+
+def judge(config: OmniglotConfig, lever: Lever, trained: tuple[Model, Any], seed: int) -> Judged:
+    """Accuracy on the validation classes."""
+    (model, embed), splits = trained, config.splits(TRAINED)
+    compute = config.compute(config.folder(TABLE.name), seed, BATCH)
+    specs = [spec for spec in EvaluateSettings().specs(splits.protocol, splits.val) if spec.name in COLUMNS[TABLE.name]]
+    episodes = config.episodes or splits.protocol.episodes
+    return Judged(
+        few_shot_columns(model, splits, specs, compute, part="val", episodes=episodes, views=lever.views, embed=embed)
     )
 
 
+def self_distilled(
+    settings: PretrainSettings, encoder: EncoderConfig, teacher: Model, splits: Splits, compute: Compute
+) -> Model:
+    """A new encoder that learned the ``teacher``'s features, averaged over views of each training image.
+
+    Raises:
+      ValueError: for settings with turned images, of which the teacher's features are not at hand.
+    """
+    if settings.rotations:
+        raise ValueError("self-distillation learns the features of images as they are; leave rotations out")
+    same = {name: getattr(settings, name) for name in ("augment", "epochs", "optimiser", "train", "whiten")}
+    return distil(DistilSettings(student=encoder, views=VIEWS, **same), splits, teacher, compute, mode="features")
+
+
 if __name__ == "__main__":
-    settings = parse(OmniglotRowsConfig, __doc__)
-    main(TABLE, settings, partial(rows_of, settings))
+    settings = parse(OmniglotConfig, __doc__)
+    run_table(TABLE, settings, partial(pieces_of, settings))

@@ -6,23 +6,19 @@ steps are shared out by what a cell costs, and the row's note says what it does 
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 from experiments.tables import published
-from experiments.tables.command import Budget
+from experiments.tables.engine import Budget
 from experiments.tables.omniglot_plan import (
     FORWARD_GFLOP,
     PAPERS_RATE,
     POOLED,
     Length,
     Plan,
-    as_trial,
     helped,
     outer_adam,
     shorter,
     training_settings,
-    way_and_shot,
 )
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
@@ -33,74 +29,27 @@ COLUMNS = published.COLUMNS["omniglot_supervised"]
 
 # Methods with an inner loop, MAML's protocol ------------------------------------------------------------------------
 
-# Passes of one support image in a step, for so many inner steps, and of one query: a forward pass is 1, a gradient 3,
-# and to differentiate a gradient 6 more.
-PASSES: dict[str, Callable[[int], tuple[float, float]]] = {
-    "maml": lambda steps: (9 * steps, 3),
-    "first_order_maml": lambda steps: (3 * steps, 3),
-    "anil": lambda steps: (3, 3),
-    "boil": lambda steps: (9 * steps, 3),
-    "meta_sgd": lambda steps: (9 * steps, 3),
-    "meta_curvature": lambda steps: (11 * steps, 3),
-    "maml_pp": lambda steps: (9 * steps, 3 * steps),
-    "imaml": lambda steps: (3 * steps + 30, 3),
-}
-SHORT: dict[str, dict[str, Length]] = {
-    "maml": {
-        "5w1s": Length(30_000, 32),
-        "5w5s": Length(8_000, 16),
-        "20w1s": Length(4_000, 16, 1),
-        "20w5s": Length(1_500, 8, 1),
-    },
-    "first_order_maml": {
-        "5w1s": Length(2_500, 32, 5),
-        "5w5s": Length(1_200, 16, 5),
-        "20w1s": Length(2_500, 8),
-        "20w5s": Length(800, 4),
-    },
-    "anil": {
-        "5w1s": Length(7_000, 32),
-        "5w5s": Length(2_500, 16),
-        "20w1s": Length(6_000, 8),
-        "20w5s": Length(3_000, 4),
-    },
-    "boil": {
-        "5w1s": Length(8_000, 32),
-        "5w5s": Length(3_000, 16),
-        "20w1s": Length(6_000, 8, 1),
-        "20w5s": Length(3_000, 4, 1),
-    },
-    "meta_sgd": {
-        "5w1s": Length(3_500, 32),
-        "5w5s": Length(1_600, 16),
-        "20w1s": Length(4_000, 8),
-        "20w5s": Length(1_400, 4),
-    },
-    "maml_pp": {
-        "5w1s": Length(8_000, 8),
-        "5w5s": Length(3_000, 4),
-        "20w1s": Length(3_000, 4),
-        "20w5s": Length(1_200, 2),
-    },
-    "meta_curvature": {
-        "5w1s": Length(8_000, 32),
-        "5w5s": Length(3_000, 16),
-        "20w1s": Length(6_000, 8, 1),
-        "20w5s": Length(2_500, 4, 1),
-    },
-    "imaml": {
-        "5w1s": Length(2_000, 32),
-        "5w5s": Length(1_000, 16),
-        "20w1s": Length(1_000, 8),
-        "20w5s": Length(400, 4),
-    },
+# Passes of one support image: in an inner step, and once. A forward pass is 1, a gradient 3, and to differentiate a
+# gradient 6 more. A query is one gradient (of MAML++ one an inner step).
+PASSES = dict.fromkeys(("maml", "boil", "meta_sgd", "maml_pp"), (9, 0)) | {
+    "first_order_maml": (3, 0), "anil": (0, 3), "meta_curvature": (11, 0), "imaml": (3, 30),
+}  # fmt: skip
+# A column's outer steps × tasks a step × inner steps (default: the paper's), in the order of the table's columns.
+SHORT = {
+    "maml": "30000×32 8000×16 4000×16×1 1500×8×1",
+    "first_order_maml": "2500×32×5 1200×16×5 2500×8 800×4",
+    "anil": "7000×32 2500×16 6000×8 3000×4",
+    "boil": "8000×32 3000×16 6000×8×1 3000×4×1",
+    "meta_sgd": "3500×32 1600×16 4000×8 1400×4",
+    "meta_curvature": "8000×32 3000×16 6000×8×1 2500×4×1",
+    "maml_pp": "8000×8 3000×4 3000×4 1200×2",
+    "imaml": "2000×32 1000×16 1000×8 400×4",
 }
 # Of the papers: 5-way and 20-way.
-FULL = {row: (Length(60_000, 32, 1), Length(60_000, 16, 5)) for row in ("maml", "first_order_maml", "anil", "boil")} | {
-    "meta_sgd": (Length(60_000, 32, 1), Length(60_000, 16, 1)),
-    "meta_curvature": (Length(60_000, 32, 1), Length(60_000, 16, 5)),
-    "maml_pp": (Length(75_000, 8, 5), Length(75_000, 8, 5)),
-    "imaml": (Length(20_000, 32, 16), Length(20_000, 16, 25)),
+FULL = dict.fromkeys(("maml", "first_order_maml", "anil", "boil", "meta_curvature"), "60000×32×1 60000×16×5") | {
+    "meta_sgd": "60000×32×1 60000×16×1",
+    "maml_pp": "75000×8×5 75000×8×5",
+    "imaml": "20000×32×16 20000×16×25",
 }
 # Of the outer Adam in the short budget, where the papers' is slow. MAML, 5-way 1-shot, after 1,200 steps: 90.7, 93.1
 # and 94.1 at 1e-3, 5e-3 and 1.5e-2; with shifts 93.9 at 5e-3.
@@ -114,21 +63,20 @@ NAMES = {"first_order_maml": "maml"}  # of the learner, where it is not the row'
 def gradient_method(row: str, way: int, shot: int, budget: Budget) -> Plan:
     """MAML and its kin: 1100/100/423 random classes, random rotations, K queries a class, transductive statistics."""
     column = f"{way}w{shot}s"
-    paper = FULL[row][0 if way == 5 else 1]
-    length = paper if budget == "full" else SHORT[row][column]
+    paper = Length.of(FULL[row], 0 if way == 5 else 1)
+    length = paper if budget == "full" else Length.of(SHORT[row], COLUMNS.index(column))
     steps = length.inner_steps or paper.inner_steps
     assert steps is not None
     inner_lr, test_steps, rate = _rule(row, way, budget, steps)
-    own: dict[str, dict[str, Any]] = {
-        "first_order_maml": {"order": 1},
-        "maml_pp": {"multi_step_updates": length.steps // ANNEALED},
-    }
-    rates = {} if inner_lr is None else {"inner_lr": inner_lr}
-    learner = LearnerConfig(NAMES.get(row, row), inner_steps=steps, test_steps=test_steps, **rates, **own.get(row, {}))
+    own: dict[str, Any] = {} if inner_lr is None else {"inner_lr": inner_lr}
+    own |= {"order": 1} if row == "first_order_maml" else {}
+    own |= {"multi_step_updates": length.steps // ANNEALED} if row == "maml_pp" else {}
+    learner = LearnerConfig(NAMES.get(row, row), inner_steps=steps, test_steps=test_steps, **own)
     schedule = "constant" if budget == "full" and row != "maml_pp" else "cosine"
     outer, augment = (RATES.get(row, PAPERS_RATE), "shift") if budget == "short" else (PAPERS_RATE, "none")
     episode = EpisodeSpec(way, shot, shot)  # K queries a class in training and at test, as the original code has it
-    support, query = PASSES[row](steps)
+    each, once = PASSES[row]
+    support, query = each * steps + once, 3 * (steps if row == "maml_pp" else 1)
     images = way * shot
     many = f"{steps} inner step{'s' if steps > 1 else ''}"
     less = "" if steps == paper.inner_steps else f"{many} in training for the paper's {paper.inner_steps}; "
@@ -288,40 +236,3 @@ def reptile(row: str, way: int, shot: int, budget: Budget) -> Plan:
         train_gflop=length.tasks * inner * batch * 3 * FORWARD_GFLOP * 1.3,
         test_gflop=(50 * 3 * batch // 2 + queries) * FORWARD_GFLOP,
     )
-
-
-GRID = (
-    "maml", "first_order_maml", "anil", "boil", "meta_sgd", "maml_pp", "reptile", "reptile_transductive",
-    "prototypical", "matching", "matching_full_context", "relation", "ridge",
-)  # fmt: skip
-MORE = ("meta_curvature", "imaml", "newton_logistic", "svm")  # on request
-METHODS: dict[str, Callable[[str, int, int, Budget], Plan]] = {
-    **dict.fromkeys(PASSES, gradient_method),
-    "reptile": reptile,
-    "reptile_transductive": reptile,
-    **dict.fromkeys(SHARED, shared_method),
-}
-
-
-def plan(row: str, column: str, budget: Budget, *, with_validation: bool = True) -> Plan:
-    """The plan of a cell.
-
-    Args:
-      row, column: of the table.
-      budget: "full" as in the papers, "short", or "trial" (a few steps: only to try whether all works).
-      with_validation: Prototypical Networks train on the validation classes too, as the paper's last step does.
-
-    Raises:
-      ValueError: for a row or column that is not there, naming those that are.
-    """
-    if row not in METHODS:
-        raise ValueError(f"unknown method {row!r}; there are: {', '.join(METHODS)}")
-    if column not in COLUMNS:
-        raise ValueError(f"unknown column {column!r}; there are: {', '.join(COLUMNS)}")
-    way, shot = way_and_shot(column)
-    made = METHODS[row](row, way, shot, "short" if budget == "trial" else budget)
-    if made.with_validation and not with_validation:
-        spec = dataclasses.replace(made.test, way=20)
-        made = dataclasses.replace(made, with_validation=False, validate_on=spec, training=f"{made.training}-selected")
-    made = dataclasses.replace(made, budget=budget)
-    return as_trial(made) if budget == "trial" else made

@@ -7,7 +7,9 @@
 import dataclasses
 from typing import Any
 
-from experiments.tables.command import Budget
+import cattrs
+
+from experiments.tables.engine import Budget
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
@@ -41,7 +43,6 @@ class Recipe:
     pretrain: PretrainSettings | None = None
     meta: MetatrainSettings | None = None
     rounds: RoundsSettings | None = None
-    views: int = 0  # averaged over at test; of none now, and kept for what finished cells say of themselves
     ms: float = 100.0  # of a step of stage 1, and of a step of tasks, on two CPU cores; estimates
 
     @property
@@ -49,6 +50,12 @@ class Recipe:
         """Of all stages together."""
         rounds = self.rounds.rounds * self.rounds.meta.train.steps if self.rounds else 0
         return sum(each.train.steps for each in (self.pretrain, self.meta) if each) + rounds
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that its numbers depend on, as plain values."""
+        parts = ("encoder", "pretrain", "meta", "rounds")
+        return {part: cattrs.unstructure(getattr(self, part)) for part in parts}
 
 
 def recipes(budget: Budget) -> dict[str, Recipe]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import cattrs
 
-from experiments.tables.command import Budget
+from experiments.tables.engine import Budget
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.stages import MetatrainSettings
@@ -61,6 +61,11 @@ class Length:
     steps: int
     tasks: int
     inner_steps: int | None = None
+
+    @classmethod
+    def of(cls, columns: str, index: int) -> "Length":
+        """Of ``3000×4×1 …``, for the column of that index."""
+        return cls(*map(int, columns.split()[index].split("×")))
 
 
 def way_and_shot(column: str) -> tuple[int, int]:

@@ -12,26 +12,22 @@ the published numbers have it. Features are frozen, their norms and whitening fi
 by the nearest prototype (cosine). The last parameters are judged. Finished rows are skipped and interrupted ones go on.
 """
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cattrs
-
 from experiments.cli import parse
+from experiments.tables.engine import OmniglotConfig, Table, run_table
 from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import OmniglotRowsConfig, Row, RowTable, main
-from experiments.tables.runs import compute_in, splits_of
 from metarep_jax.data import Splits
-from metarep_jax.evaluate import Interval
 from metarep_jax.model import Model
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import Compute, EvaluateSettings, metatrain, pretrain, rounds
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec, untrained_model
 
-TABLE = RowTable(
+TABLE = Table(
     "omniglot_unsupervised",
     "Omniglot without labels, Vinyals' 1028/172/423 classes, 15 queries a class; with rotations: each quarter turn a "
     "class of its own at test; objectives train on upright images (of the full budget: on turned ones too), tasks take "
@@ -44,48 +40,48 @@ TRAINED = "vinyals-no-rotations"  # the protocol of training; a recipe may still
 WHITEN = 0.25  # of rows without stage 1
 
 
-def rows_of(config: OmniglotRowsConfig) -> list[Row]:
+def pieces_of(config: OmniglotConfig) -> list[Piece]:
     """The rows, in the table's order."""
     return [
-        Row(
-            name=name,
+        Piece(
+            row=name,
             columns=COLUMNS[TABLE.name],
             protocol=TABLE.protocol,
             settings={
                 "budget": config.budget,
                 "data": config.data.name,
-                "recipe": cattrs.unstructure(told(recipe)),
+                "recipe": recipe.settings,
                 "episodes": config.episodes,
                 "precision": config.precision,
                 "steps": recipe.steps,
             },
-            measure=partial(measure, config, recipe),
+            train=partial(train, config, recipe),
+            judge=each_seed(partial(judge, config, recipe)),
             steps=recipe.steps,
             minutes=1.5 + recipe.steps * recipe.ms / 60_000,
             shown={"protocol": "vinyals", "norm": "running", "note": recipe.note},
+            check=partial(config.splits, TRAINED),
         )
         for name, recipe in recipes(config.budget).items()
     ]
 
 
-def measure(config: OmniglotRowsConfig, recipe: Recipe, folder: Path, seed: int) -> dict[str, Interval]:
-    """Trains a row, or goes on, and judges it under both protocols."""
+def train(config: OmniglotConfig, recipe: Recipe, folder: Path, seed: int) -> Model:
+    """Trains a row, or goes on."""
+    return trained(recipe, config.splits(TRAINED), config.compute(folder, seed, smallest_batch(recipe)))
 
-    compute = compute_in(folder, config, seed=seed, batch=smallest_batch(recipe))
-    model = trained(recipe, splits_of(config.data, TRAINED), compute)
+
+def judge(config: OmniglotConfig, recipe: Recipe, model: Model, seed: int) -> Judged:
+    """The row's accuracy under both protocols."""
+    compute = config.compute(config.folder(TABLE.name), seed, smallest_batch(recipe))
     columns = {}
     for protocol, prefix in PROTOCOLS.items():
-        splits = splits_of(config.data, protocol)
+        splits = config.splits(protocol)
         specs = EvaluateSettings().specs(splits.protocol, splits.test)
         episodes = config.episodes or splits.protocol.episodes
-        judged = few_shot_columns(model, splits, specs, compute, episodes=episodes, views=recipe.views)
+        judged = few_shot_columns(model, splits, specs, compute, episodes=episodes)
         columns |= {f"{prefix}{column}": value for column, value in judged.items()}
-    return columns
-
-
-def told(recipe: Recipe) -> Recipe:
-    """The recipe without what changes no number."""
-    return dataclasses.replace(recipe, ms=0.0, note="")
+    return Judged(columns)
 
 
 def trained(recipe: Recipe, splits: Splits, compute: Compute) -> Model:
@@ -108,5 +104,5 @@ def smallest_batch(recipe: Recipe) -> int:
 
 
 if __name__ == "__main__":
-    settings = parse(OmniglotRowsConfig, __doc__)
-    main(TABLE, settings, partial(rows_of, settings))
+    settings = parse(OmniglotConfig, __doc__)
+    run_table(TABLE, settings, partial(pieces_of, settings))

@@ -1,26 +1,8 @@
 """Published numbers, in one place, each with its source."""
 
 import re
-from typing import NamedTuple
 
-from metarep_jax.report.results import Cell
-
-
-class Published(NamedTuple):
-    """``mean`` ± ``ci95`` (None where none was given), and where it stands.
-
-    ``checked`` is False for a number that was quoted from memory and not found again in a text of its paper.
-    """
-
-    mean: float
-    ci95: float | None
-    source: str
-    checked: bool = True
-
-    def cell(self) -> Cell:
-        """As a cell of a result file; a published number counts as one measurement."""
-        return {"mean": self.mean, "ci95": self.ci95, "n": 1}
-
+from metarep_jax.report.published import Published
 
 COLUMNS = {
     "omniglot_supervised": ("5w1s", "5w5s", "20w1s", "20w5s"),
@@ -33,6 +15,7 @@ COLUMNS = {
     "label_efficiency": ("0 classes", "10 classes", "32 classes", "103 classes", "325 classes", "1028 classes"),
     "intents": ("banking77_5w1s", "banking77_5w5s", "clinc150_5w1s", "clinc150_5w5s"),
     "spoken_digits": ("speaker", "digit", "digit_unseen_speaker"),
+    "navigation": ("0 updates", "1 update", "2 updates", "3 updates"),
 }
 ARXIV = "https://arxiv.org/abs/"
 # Numbers in the order of the table's columns; – where the source has none. "?" after the source: not checked.
@@ -74,6 +57,7 @@ ROWS = {
         "masked_lm_prototypical": ("89.56 94.71 96.49 98.74", "2105.12995?"),
     },
     "spoken_digits": {},
+    "navigation": {"maml": ("-40.41 -11.68 -3.33 -3.23", "1703.03400")},
 }
 
 
@@ -82,7 +66,7 @@ def published(table: str, row: str, column: str) -> Published | None:
     if row not in ROWS[table]:
         return None
     numbers, source = ROWS[table][row]
-    found = re.fullmatch(r"([\d.]+)(?:±([\d.]+))?", numbers.split()[COLUMNS[table].index(column)])
+    found = re.fullmatch(r"(-?[\d.]+)(?:±([\d.]+))?", numbers.split()[COLUMNS[table].index(column)])
     if found is None:
         return None
     interval = None if found[2] is None else float(found[2])

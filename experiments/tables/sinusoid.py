@@ -2,50 +2,49 @@
 
     python -m experiments.tables.sinusoid                        # fewer steps than the papers
     python -m experiments.tables.sinusoid --budget full          # the papers' numbers of steps
-    python -m experiments.tables.sinusoid --methods maml cavia ridge
+    python -m experiments.tables.sinusoid --rows maml cavia ridge
+    python -m experiments.tables.sinusoid --merge runs/tables/sinusoid
 
 Rows: MAML, first-order MAML, Meta-SGD; beside them ``pretrained_on_all_tasks``, one network trained on all tasks at
 once and then fine-tuned at the rate that suits it best, and ``oracle``, a network that is told amplitude and phase. A
-learner is trained and judged with the same number of points. To keep a run's result and figure:
-
-    python -m experiments.publish runs/tables/sinusoid/full sinusoid --figures adaptation
+learner is trained and judged with the same number of points. Once all is there, a figure shows functions before and
+after adapting, and errors by steps.
 """
 
 import dataclasses
-import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from experiments.cli import command_line, console, errors_as_messages, parse
-from experiments.tables import published, wall_clock
-from experiments.tables.cells import cell_line, cell_result, device_name, merged
+from experiments.cli import parse
+from experiments.tables.engine import Table, TableConfig, check_names, run_table
+from experiments.tables.published import COLUMNS
 from metarep_jax.data.sinusoid_tasks import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.evaluate import Interval, interval, interval_over_seeds
+from metarep_jax.evaluate import interval
+from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictions_by_step
 from metarep_jax.metalearn import LEARNERS
-from metarep_jax.metalearn.base import squared_error
 from metarep_jax.metalearn.maml import maml
 from metarep_jax.report.figures.regression import Fit, save_regression
-from metarep_jax.report.provenance import device_of_run
-from metarep_jax.report.results import Result, write_result
-from metarep_jax.report.tables import terminal_table
-from metarep_jax.train import FitConfig, OptimiserConfig, fit, local_devices, meta_learning, open_run, use_cpu_devices
+from metarep_jax.report.pieces import Judged, Piece, each_seed
+from metarep_jax.train import FitConfig, OptimiserConfig, fit, local_devices, meta_learning, open_run
 from metarep_jax.types import Examples, MetaLearner
 
 TABLE = "sinusoid"
-SHOTS = {column: int(column.removesuffix("shot")) for column in published.COLUMNS[TABLE]}
+SHOTS = {column: int(column.removesuffix("shot")) for column in COLUMNS[TABLE]}
 ENCODER = MLP(widths=(40, 40), norm="none")  # Finn et al. 2017, section 5.1
 STEPS = (0, 1, 2, 3, 5, 10)  # after which errors are measured
 SHOWN = (0, 1, 5, 10)  # after which the figure shows functions
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # among which the pretrained network's is chosen
 QUERIES = 100  # of a test task: enough that a task's error is not noise
-TRAINING, TEST, CHOICE, PICTURE = range(4)  # streams of randomness
+TEST, CHOICE, PICTURE = range(1, 4)  # streams of randomness
+TITLES = {"maml": "MAML", "pretrained_on_all_tasks": "Pretrained on all tasks", "oracle": "Oracle"}  # of the figure
+MS = 0.35  # of a training step on two CPU cores; an estimate
 PROTOCOL = (
     "sinusoids of amplitude 0.1–5 and phase 0–π, x in −5–5, two hidden layers of 40 units; mean squared error "
     "after 1 inner step"
@@ -65,146 +64,99 @@ class Method(NamedTuple):
     rates: tuple[float, ...] = ()  # of fine-tuning, to choose from
 
 
-def methods(names: tuple[str, ...]) -> dict[str, Method]:
-    """The rows, by name: those of the paper, the two baselines, and any learner that takes regression."""
-    usual = {"trial": 20, "short": 8_000, "full": 70_000}
+USUAL = ("maml", "first_order_maml", "meta_sgd", "pretrained_on_all_tasks", "oracle")
+
+
+def methods(names: Sequence[str]) -> dict[str, Method]:
+    """The rows, by name: those of the paper, the two baselines, and any learner that takes regression.
+
+    Raises:
+      ValueError: for a learner that does not.
+    """
+    steps = {"trial": 20, "short": 8_000, "full": 70_000}
     plain: Any = partial(maml, ENCODER, way=1, output="mean", inner_lr=0.01, test_steps=1)
+    meta_sgd, fewer = LEARNERS["meta_sgd"](ENCODER, way=1, output="mean"), {"short": 12_000, "full": 60_000}
+    unadapted = plain(inner_steps=0)
     known = {
-        "maml": Method(plain(), usual, 25, "α = 0.01"),
-        "first_order_maml": Method(plain(order=1), usual, 25, "α = 0.01"),
-        "meta_sgd": Method(
-            LEARNERS["meta_sgd"](ENCODER, way=1, output="mean"),
-            {"trial": 20, "short": 12_000, "full": 60_000},
-            4,
-            "α learned from 0.005–0.1",
+        "maml": Method(plain(), steps, 25, "α = 0.01"),
+        "first_order_maml": Method(plain(order=1), steps, 25, "α = 0.01"),
+        "meta_sgd": Method(meta_sgd, steps | fewer, 4, "α learned from 0.005–0.1"),
+        USUAL[3]: Method(unadapted, steps, 25, "one network for all tasks, fine-tuned", by_shot=False, rates=RATES),
+        USUAL[4]: Method(
+            unadapted, steps, 25, "told amplitude and phase, not adapted", told=True, by_shot=False, adapts=False
         ),
-        "pretrained_on_all_tasks": Method(
-            plain(inner_steps=0), usual, 25, "one network for all tasks, fine-tuned", by_shot=False, rates=RATES
-        ),
-        "oracle": Method(
-            plain(inner_steps=0), usual, 25, "told amplitude and phase, not adapted", told=True, by_shot=False,
-            adapts=False,
-        ),
-    }  # fmt: skip
-    found = {}
-    for name in names:
-        if name not in known and name not in LEARNERS:
-            raise ValueError(f"unknown method {name!r}; there are: {', '.join([*known, *LEARNERS])}")
+    }
+
+    def own(name: str) -> Method:
         try:
-            found[name] = known.get(name) or Method(
-                LEARNERS[name](ENCODER, way=1, output="mean"), usual, 25, "its own default settings"
-            )
+            return Method(LEARNERS[name](ENCODER, way=1, output="mean"), steps, 25, "its own default settings")
         except TypeError as error:
             raise ValueError(f"{name} does not take regression tasks: {error}") from error
-    return found
+
+    return {name: known.get(name) or own(name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
-class SinusoidConfig:
-    """Flags of experiments.tables.sinusoid."""
+class SinusoidConfig(TableConfig):
+    """Flags of experiments.tables.sinusoid. Rows may be any learner of metarep_jax.metalearn that takes regression."""
 
-    budget: Literal["trial", "short", "full"] = "short"
-    """short: fewer steps. full: the papers' numbers of steps. trial: a few steps, to see that all works."""
-    methods: tuple[str, ...] = ("maml", "first_order_maml", "meta_sgd", "pretrained_on_all_tasks", "oracle")
-    """Rows; besides these, any learner of metarep_jax.metalearn.LEARNERS that takes regression."""
     columns: tuple[str, ...] = tuple(SHOTS)
     """Columns: 5shot, 10shot."""
-    seeds: int = 1
-    """Training runs a row, of seeds 0 to N-1."""
     test_tasks: int = 2000
     """Tasks that each number is the mean of."""
-    run_folder: Path = Path("runs") / "tables" / TABLE
-    """Training runs, cells and the figure go below it."""
 
     def __post_init__(self):
-        if unknown := [column for column in self.columns if column not in SHOTS]:
-            raise ValueError(f"unknown columns {', '.join(unknown)}; there are: {', '.join(SHOTS)}")
-        for name in ("seeds", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        methods(self.methods)
+        super().__post_init__()
+        check_names("columns", self.columns, SHOTS)
+        if self.test_tasks < 1:
+            raise ValueError(f"--test-tasks must be at least 1, got {self.test_tasks}")
 
     @property
-    def folder(self) -> Path:
-        """The budget's."""
-        return self.run_folder / self.budget
+    def shown_rows(self) -> tuple[str, ...]:
+        """Those that are computed."""
+        return self.rows or USUAL
 
 
-class Trained(NamedTuple):
-    """A trained row: the learner as it is judged, and its parameters, with a word on how it was adapted."""
-
-    learner: MetaLearner
-    params: Any
-    state: Any
-    folder: Path
-    note: str
-
-
-def main(args: list[str] | None = None) -> None:
-    """Trains what is not trained yet, judges it, and writes the table and the figure."""
-    config = parse(SinusoidConfig, __doc__, args=args)
-    with errors_as_messages():
-        use_cpu_devices(1)  # the network is too small to share
-        cells, models, errors = [], {}, {}
-        for row, method in methods(config.methods).items():
-            for column in config.columns:
-                cell, models[row, column], errors[row, column] = made(config, row, column, method)
-                console.print(cell_line(cell), highlight=False)
-                cells.append(cell)
-        command = command_line(f"experiments.tables.{TABLE}")
-        table = merged(TABLE, cells, config.methods, command=command, protocol=PROTOCOL)
-        write_result(config.folder / "result.json", table)
-        console.print(terminal_table(table))
-        picture = config.folder / "figures" / "adaptation.png"
-        draw(picture, config.columns[0], models, errors)
-        console.print(f"figure: {picture}")
-
-
-def made(config: SinusoidConfig, row: str, column: str, method: Method) -> tuple[Result, Trained, dict[int, float]]:
-    """A cell, the model of its first seed, and its mean errors by step."""
-    shot = SHOTS[column]
-    models = [trained(config, row, shot, method, seed) for seed in range(config.seeds)]
-    begun = time.perf_counter()
-    spec = SinusoidSpec(shot, QUERIES, method.told)
-    key = jax.random.key(TEST)
-    steps = STEPS if method.adapts else (0,)
-    values = [np.asarray(errors_by_step(model, spec, key, config.test_tasks, steps)) for model in models]
-    step = steps.index(1 if method.adapts else 0)
-    intervals: list[Interval] = [interval(value[:, step]) for value in values]
-    path = config.folder / row / column / "result.json"
-    cell = cell_result(
-        TABLE,
-        row,
-        column,
-        interval_over_seeds(intervals),
-        budget=config.budget,
-        command=command_line(f"experiments.tables.{TABLE}"),
-        protocol=f"{PROTOCOL}; {shot} points to adapt on, {QUERIES} to be judged on",
-        seeds=list(range(config.seeds)),
-        settings={"steps": method.steps[config.budget], "tasks": method.tasks, "test_tasks": config.test_tasks},
-        shown={
-            "protocol": "Finn et al. 2017, section 5.1",
-            "norm": "none",
-            "steps": f"{method.steps[config.budget]:,}",
-            "tasks": method.tasks,
-            "note": models[0].note,
-            "seed_means": [round(each.mean, 4) for each in intervals],
-        },
-        training=str(models[0].folder.relative_to(config.folder).parent),
-        train_s=sum(wall_clock.seconds_spent(model.folder) for model in models),
-        evaluate_s=time.perf_counter() - begun,
-    )
-    write_result(path, cell)
-    return cell, models[0], {s: float(np.mean([value[:, i] for value in values])) for i, s in enumerate(steps)}
+def pieces_of(config: SinusoidConfig) -> list[Piece]:
+    """A cell a piece."""
+    pieces = []
+    for row, method in methods(config.shown_rows).items():
+        for column in config.columns:
+            shot, steps = SHOTS[column], method.steps[config.budget]
+            first = method.by_shot or column == config.columns[0]
+            points = shot if method.by_shot else max(SHOTS.values())
+            pieces.append(
+                Piece(
+                    row,
+                    (column,),
+                    f"{PROTOCOL}; {shot} points to adapt on, {QUERIES} to be judged on",
+                    settings={
+                        "data": TABLE,
+                        "steps": steps,
+                        "tasks": method.tasks,
+                        "test_tasks": config.test_tasks,
+                    },
+                    train=partial(train, config, row, method, points),
+                    judge=each_seed(partial(judge, config, method, column)),
+                    steps=steps,
+                    minutes=0.2 + steps * MS / 60_000 if first else 0.2,
+                    training=f"{row}/{f'{points}-shot' if method.by_shot else 'all'}",
+                    shown={
+                        "protocol": "Finn et al. 2017, section 5.1",
+                        "norm": "none",
+                        "tasks": method.tasks,
+                        "note": method.note,
+                    },
+                )
+            )
+    return pieces
 
 
-def trained(config: SinusoidConfig, row: str, shot: int, method: Method, seed: int) -> Trained:
-    """A row trained on tasks of ``shot`` points."""
-    points = shot if method.by_shot else max(SHOTS.values())
+def train(config: SinusoidConfig, row: str, method: Method, points: int, folder: Path, seed: int) -> Regressor:
+    """A row trained on tasks of so many points."""
     spec, steps = SinusoidSpec(points, points, method.told), method.steps[config.budget]
-    folder = config.folder / row / (f"{points}-shot" if method.by_shot else "all") / f"seed{seed}"
     settings = {"row": row, "budget": config.budget, "tasks": method.tasks, "spec": dataclasses.asdict(spec)}
-    with open_run(folder, settings), wall_clock.counted(folder, device_name(device_of_run()), steps):
+    with open_run(folder, settings):
         fitted = fit(
             meta_learning(method.learner, chunk=method.tasks),
             sinusoid_feed(spec, method.tasks),
@@ -217,79 +169,78 @@ def trained(config: SinusoidConfig, row: str, shot: int, method: Method, seed: i
             folder=folder,
             description=f"{row}, {points} points",
             settings=settings,
-            devices=local_devices()[:1],
+            devices=local_devices()[:1],  # the network is too small to share
         )  # fmt: skip
-    model = Trained(method.learner, fitted.params, fitted.state, folder, method.note)
-    return with_best_rate(model, method.rates, SinusoidSpec(shot, QUERIES)) if method.rates else model
+    return Regressor(method.learner, fitted.params, fitted.state)
 
 
-def with_best_rate(model: Trained, rates: tuple[float, ...], spec: SinusoidSpec) -> Trained:
-    """The model fine-tuned at the rate that leaves the least error after one step, on tasks of their own."""
-    tuned: dict[float, MetaLearner] = {rate: maml(ENCODER, way=1, output="mean", inner_lr=rate) for rate in rates}
-    key = jax.random.key(CHOICE)
-    scores = {
-        rate: float(errors_by_step(model._replace(learner=learner), spec, key, 500, steps=(1,)).mean())
-        for rate, learner in tuned.items()
-    }
-    best = min(rates, key=lambda rate: scores[rate])
-    return model._replace(learner=tuned[best], note=f"{model.note} at its best rate, {best:g}")
+def judge(config: SinusoidConfig, method: Method, column: str, model: Regressor, seed: int) -> Judged:
+    """The error after one step, or of what is not adapted at once."""
+    del seed
+    model, note = with_best_rate(model, method, SHOTS[column])
+    values = errors_of(config, method, column, model, (1 if method.adapts else 0,))
+    return Judged({column: interval(values[:, 0])}, {"note": note})
 
 
-def errors_by_step(
-    model: Trained, spec: SinusoidSpec, key: Array, tasks: int, steps: tuple[int, ...] = STEPS
-) -> Float[Array, "tasks steps"]:
-    """The squared error on each test task's queries after each number of ``steps``."""
-
-    def errors(key: Array, params: Any, state: Any) -> Array:
-        task_key, adapt_key = jax.random.split(key)
-        episode = sample_task(task_key, spec)
-        found = [predicted(model.learner, params, state, episode.support, episode.query, adapt_key, s) for s in steps]
-        return jnp.stack([squared_error({"mean": mean}, episode.query) for mean in found])
-
-    return jax.jit(jax.vmap(errors, (0, None, None)))(jax.random.split(key, tasks), model.params, model.state)
+def errors_of(
+    config: SinusoidConfig, method: Method, column: str, model: Regressor, steps: tuple[int, ...]
+) -> np.ndarray:
+    """Each test task's error after each number of steps."""
+    spec = SinusoidSpec(SHOTS[column], QUERIES, method.told)
+    return np.asarray(errors_by_step(model, spec, jax.random.key(TEST), tasks=config.test_tasks, steps=steps))
 
 
-def predicted(
-    learner: MetaLearner, params: Any, state: Any, support: Examples, query: Examples, key: Array, steps: int
-) -> Float[Array, "n 1"]:
-    """What the learner says of the queries after so many steps on the support set."""
-    ctx = dataclasses.replace(learner.test_context, inner_steps=steps)
-    return learner.predict(params, state, learner.adapt(params, state, support, key, ctx), query.inputs, ctx)["mean"]
+def with_best_rate(model: Regressor, method: Method, shot: int) -> tuple[Regressor, str]:
+    """The model fine-tuned at the rate that leaves the least error after one step, on tasks of their own, and its note.
+
+    One that was trained to adapt stays as it is.
+    """
+    if not method.rates:
+        return model, method.note
+    tuned = {rate: model._replace(learner=maml(ENCODER, way=1, output="mean", inner_lr=rate)) for rate in method.rates}
+    spec, key = SinusoidSpec(shot, QUERIES), jax.random.key(CHOICE)
+    best = min(tuned, key=lambda rate: float(errors_by_step(tuned[rate], spec, key, tasks=500, steps=(1,)).mean()))
+    return tuned[best], f"{method.note} at its best rate, {best:g}"
 
 
-def lines_of(model: Trained, support: Examples, query: Examples, steps: tuple[int, ...]) -> dict[int, Array]:
-    """What the model says of the queries after each number of steps on the support set."""
-
-    def lines(params: Any, state: Any) -> dict[int, Array]:
-        key = jax.random.key(PICTURE)
-        return {s: predicted(model.learner, params, state, support, query, key, s) for s in steps}
-
-    return jax.jit(lines)(model.params, model.state)
-
-
-def draw(
-    path: Path, column: str, models: dict[tuple[str, str], Trained], errors: dict[tuple[str, str], dict[int, float]]
-) -> None:
+def draw(config: SinusoidConfig, folder: Path) -> list[Path]:
     """The figure: functions of one task before and after adapting, and errors by steps, for one number of points."""
-    shot = SHOTS[column]
-    key = jax.random.key(PICTURE)
+    column = config.columns[0]
+    shot, key = SHOTS[column], jax.random.key(PICTURE)
     x = jnp.linspace(*INPUT, 200)[:, None]
     sinusoid = sample_sinusoid(jax.random.split(key, 3)[0])  # as sample_task does
-    fits = []
-    for row, title in (("maml", "MAML"), ("pretrained_on_all_tasks", "Pretrained on all tasks"), ("oracle", "Oracle")):
-        if (row, column) not in models:
+    fits, errors = [], {}
+    all_methods = methods(config.shown_rows)
+    for piece in pieces_of(dataclasses.replace(config, columns=(column,))):
+        method = all_methods[piece.row]
+        model, _ = with_best_rate(piece.train(folder / piece.training / "seed0", 0), method, shot)
+        steps = STEPS if method.adapts else (0,)
+        errors[piece.row] = dict(zip(steps, errors_of(config, method, column, model, steps).mean(0).tolist()))
+        if piece.row not in TITLES:
             continue
-        model, told = models[row, column], row == "oracle"
-        support = sample_task(key, SinusoidSpec(shot, 1, told)).support
-        query = Examples(inputs_of(sinusoid, x, told), sinusoid(x))
-        steps = (0,) if told else SHOWN
-        fits.append(
-            Fit(title, {s: np.asarray(line[:, 0]) for s, line in lines_of(model, support, query, steps).items()})
-        )
+        support = sample_task(key, SinusoidSpec(shot, 1, method.told)).support
+        query = Examples(inputs_of(sinusoid, x, method.told), sinusoid(x))
+        lines = jax.jit(partial(lines_of, model.learner, SHOWN if method.adapts else (0,)))
+        shown = lines(model.params, model.state, support, query)
+        fits.append(Fit(TITLES[piece.row], {count: np.asarray(line[:, 0]) for count, line in shown.items()}))
     support = sample_task(key, SinusoidSpec(shot, 1)).support
     points = np.concatenate([np.asarray(support.inputs), np.asarray(support.label)], axis=1)
-    shown = {row: found for (row, there), found in errors.items() if there == column}
-    save_regression(path, np.asarray(x[:, 0]), np.asarray(sinusoid(x)[:, 0]), points, fits, shown)
+    path = folder / "figures" / "adaptation.png"
+    save_regression(path, np.asarray(x[:, 0]), np.asarray(sinusoid(x)[:, 0]), points, fits, errors)
+    return [path]
+
+
+def lines_of(learner: MetaLearner, steps: tuple[int, ...], params: Any, state: Any, support: Any, query: Any) -> Any:
+    """What the model says of the queries after each number of steps on the support set."""
+    return predictions_by_step(Regressor(learner, params, state), support, query, jax.random.key(PICTURE), steps)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Plans, computes, or merges."""
+    config = parse(SinusoidConfig, __doc__, args=args)
+    others = tuple(name for name in LEARNERS if name not in USUAL)
+    table = Table(TABLE, PROTOCOL, USUAL + others, (TABLE,), usual=USUAL, pictures=partial(draw, config))
+    run_table(table, config, lambda: pieces_of(config))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ the test recordings of the sixth, in turn; CPC has heard the training recordings
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,37 +27,27 @@ from typing import Any, NamedTuple
 import cattrs
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from experiments.cli import parse, with_data_dir
+from experiments.tables.engine import Table, TableConfig, run_table
 from experiments.tables.published import COLUMNS
-from experiments.tables.rows import Row, RowsConfig, RowTable
-from experiments.tables.rows import main as run_table
-from experiments.tables.runs import compute_in
-from metarep_jax.data import DataConfig, Protocol, Splits, pool_of_arrays
+from metarep_jax.data import DataConfig
 from metarep_jax.data.recordings import AudioConfig, Digits, load_fsdd
 from metarep_jax.data.splits import resolved
+from metarep_jax.data.spoken_digits import PROTOCOL, splits_of_digits
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.features import compute_features
-from metarep_jax.evaluate import Interval, chosen_l2, interval, interval_over_seeds, probe_hits
+from metarep_jax.evaluate import interval_over_seeds
+from metarep_jax.evaluate.speech_probes import probe_digits
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.report.pieces import Judged, Piece, each_seed, plain
 from metarep_jax.stages import PretrainSettings, pretrain
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig
-from metarep_jax.types import Pool
 
 TABLE = "spoken_digits"
-TEST_TAKES = 5  # the authors' test recordings are the takes below
-FOLDS = 5  # of the training takes, to choose the penalty on
-PROTOCOL = Protocol(
-    "fsdd-takes",
-    "Free Spoken Digit Dataset: takes 0–4 of each digit and speaker for testing (300 recordings), 5–49 for training, "
-    "as its authors have it; linear probes on mean and standard deviation over time, the penalty chosen on training "
-    "recordings; unseen speaker: trained on five speakers and tested on the sixth, in turn",
-    ("fsdd",),
-    lambda classes: ([*range(len(classes.names))], [], [*range(len(classes.names))]),
-)
+VERSION = 2  # 1: the probes' logistic regression ended after 30 steps of L-BFGS, where it had not converged
 
 
 class Method(NamedTuple):
@@ -110,7 +99,7 @@ def recipe(budget: str) -> Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class SpokenDigitsConfig(RowsConfig):
+class SpokenDigitsConfig(TableConfig):
     """Flags of experiments.tables.spoken_digits."""
 
     data: DataConfig = DataConfig("fsdd", seconds=0.75)
@@ -122,9 +111,6 @@ class SpokenDigitsConfig(RowsConfig):
             raise ValueError(f"this table is of fsdd, got data.name {self.data.name}")
 
 
-# Data -----------------------------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=2)
 def recordings(data: DataConfig) -> Digits:
     """The data set, from $METAREP_DATA where the config names no folder."""
@@ -133,130 +119,80 @@ def recordings(data: DataConfig) -> Digits:
     return load_fsdd(data.data_dir, AudioConfig(data.get("rate"), data.get("seconds")), data.cache_dir)
 
 
-def splits_of(digits: Digits, data: DataConfig) -> Splits:
-    """The training and the test recordings, labelled by their digits; nothing to validate on."""
-    names = tuple(map(str, range(10)))
-
-    def pool(chosen: Bool[np.ndarray, " n"]) -> Pool:
-        return pool_of_arrays(digits.rows[chosen], digits.digit[chosen], classes=len(names))
-
-    test, none = is_test(digits), np.zeros(len(digits.take), bool)
-    empty = jax.tree.map(lambda leaf: leaf[:0], pool(none))
-    return Splits(pool(~test), empty, pool(test), {"train": names, "val": (), "test": names}, PROTOCOL, resolved(data))
-
-
-def is_test(digits: Digits) -> Bool[np.ndarray, " n"]:
-    """Which recordings are for testing."""
-    return digits.take < TEST_TAKES
-
-
-# Probes ---------------------------------------------------------------------------------------------------------------
-
-
-def probes(features: Float[Array, "n dim"], digits: Digits) -> dict[str, Interval]:
-    """The columns: accuracies in % on the test recordings."""
-    test = is_test(digits)
-    take = (digits.take - TEST_TAKES) % FOLDS
-    known = {
-        name: probe(features, label, ~test, test, take)
-        for name, label in {"speaker": digits.speaker, "digit": digits.digit}.items()
-    }
-    unseen = [
-        probe(features, digits.digit, ~test & (digits.speaker != one), test & (digits.speaker == one), digits.speaker)
-        for one in range(len(digits.speakers))
-    ]
-    return {name: interval(hits) for name, hits in (known | {"digit_unseen_speaker": np.concatenate(unseen)}).items()}
-
-
-def probe(
-    features: Float[Array, "n dim"],
-    label: Int[np.ndarray, " n"],
-    train: Bool[np.ndarray, " n"],
-    test: Bool[np.ndarray, " n"],
-    fold: Int[np.ndarray, " n"],
-) -> Float[np.ndarray, " m"]:
-    """100 or 0 for each test recording, by a probe whose penalty is chosen over the folds of the training ones."""
-    x, y = features[train], jnp.asarray(label[train])
-    l2 = chosen_l2(x, y, jnp.asarray(fold[train]))
-    return probe_hits(x, y, features[test], jnp.asarray(label[test]), l2=l2)
-
-
-# Rows -----------------------------------------------------------------------------------------------------------------
-
-
-def measure(row: str, config: SpokenDigitsConfig, folder: Path, seed: int) -> dict[str, Interval]:
-    """Trains a row, or goes on, and judges it."""
-    digits = recordings(config.data)
-    return probes(features_of(row, config, digits, folder, seed), digits)
-
-
-def features_of(row: str, config: SpokenDigitsConfig, digits: Digits, folder: Path, seed: int) -> Float[Array, "n dim"]:
-    """The row's features of all recordings."""
-    method, made = METHODS[row], recipe(config.budget)
+def features_of(row: str, config: SpokenDigitsConfig, folder: Path, seed: int) -> Float[Array, "n dim"]:
+    """The row's features of all recordings, its encoder trained or gone on with."""
+    method, settings, digits = METHODS[row], recipe(config.budget), recordings(config.data)
     waves = jnp.asarray(digits.rows)
     if method.encoder == "log_mel":
         encoder = make_encoder(EncoderConfig(name="log_mel", rate=config.data.get("rate")))
         return compute_features(jax.jit(partial(encoder.apply, {})), waves)
-    settings = settings_of(method, made)
-    batch = settings.train.batch_size
-    splits = splits_of(digits, config.data)
-    compute = compute_in(folder / "pretrain", config, seed=seed, batch=batch)
+    training, splits = training_of(method, settings), splits_of_digits(digits, config.data)
+    compute = config.compute(folder / "pretrain", seed, training.train.batch_size)
     if method.negatives is None:
-        model = untrained_model(made.encoder, splits, compute, settings.whiten)
+        model = untrained_model(settings.encoder, splits, compute, training.whiten)
     else:
-        model = pretrain(settings, splits, compute, encoder=made.encoder)
+        model = pretrain(training, splits, compute, encoder=settings.encoder)
     return compute_features(dataclasses.replace(model, whitening=None).embed, waves)
 
 
-def settings_of(method: Method, made: Recipe) -> PretrainSettings:
+def judge(config: SpokenDigitsConfig, features: Float[Array, "n dim"], seed: int) -> Judged:
+    """What the probes find."""
+    del seed
+    return Judged(probe_digits(features, recordings(config.data)))
+
+
+def training_of(method: Method, settings: Recipe) -> PretrainSettings:
     """The recipe's training with the row's negatives."""
-    objective: Any = dataclasses.replace(made.pretrain.objective, negatives=method.negatives)
-    return dataclasses.replace(made.pretrain, objective=objective)
+    objective: Any = dataclasses.replace(settings.pretrain.objective, negatives=method.negatives)
+    return dataclasses.replace(settings.pretrain, objective=objective)
 
 
-def rows_of(config: SpokenDigitsConfig) -> list[Row]:
+def pieces_of(config: SpokenDigitsConfig) -> list[Piece]:
     """The rows, in the table's order."""
-    made = recipe(config.budget)
+    settings = recipe(config.budget)
     return [
-        Row(
-            name=name,
+        Piece(
+            row=name,
             columns=COLUMNS[TABLE],
             protocol=f"{PROTOCOL.name}: {PROTOCOL.description}",
-            settings=told(method, made, config),
-            measure=partial(measure, name, config),
-            steps=made.pretrain.train.steps if method.negatives else 0,
-            minutes=1.0 + made.minutes.get(method.negatives or "", 0.0),
+            settings=settings_of_row(method, settings, config),
+            train=partial(features_of, name, config),
+            judge=each_seed(partial(judge, config)),
+            steps=settings.pretrain.train.steps if method.negatives else 0,
+            minutes=1.0 + settings.minutes.get(method.negatives or "", 0.0),
+            version=VERSION,
             shown={
                 "protocol": PROTOCOL.name,
-                "tasks": made.pretrain.train.batch_size if method.negatives else "–",
-                "note": f"{method.note}; {dimensions(method, made)} numbers a recording",
+                "tasks": settings.pretrain.train.batch_size if method.negatives else "–",
+                "note": f"{method.note}; {dimensions(method, settings)} numbers a recording",
             },
             combine=partial(interval_over_seeds, one_test=True),
+            check=partial(recordings, config.data),
         )
         for name, method in METHODS.items()
     ]
 
 
-def told(method: Method, made: Recipe, config: SpokenDigitsConfig) -> Mapping[str, Any]:
+def settings_of_row(method: Method, settings: Recipe, config: SpokenDigitsConfig) -> Mapping[str, Any]:
     """All that a row's numbers depend on, as JSON's plain values."""
     audio = {"rate": config.data.get("rate"), "seconds": config.data.get("seconds")}
-    parts: dict[str, Any] = {} if method.encoder == "log_mel" else {"encoder": made.encoder}
-    parts |= {"pretrain": settings_of(method, made)} if method.negatives else {}
-    steps = made.pretrain.train.steps if method.negatives else 0
-    found = {"data": "fsdd", "audio": audio, "steps": steps, "precision": config.precision, **parts}
-    return json.loads(json.dumps(cattrs.unstructure(found)))
+    parts: dict[str, Any] = {} if method.encoder == "log_mel" else {"encoder": settings.encoder}
+    parts |= {"pretrain": training_of(method, settings)} if method.negatives else {}
+    steps = settings.pretrain.train.steps if method.negatives else 0
+    common = {"data": "fsdd", "audio": audio, "steps": steps, "precision": config.precision}
+    return plain(cattrs.unstructure(common | parts))
 
 
-def dimensions(method: Method, made: Recipe) -> int:
+def dimensions(method: Method, settings: Recipe) -> int:
     """How many numbers a row's features have."""
-    return 2 * (40 if method.encoder == "log_mel" else made.encoder.get("width") + made.encoder.get("context"))
+    return 2 * (40 if method.encoder == "log_mel" else settings.encoder.get("width") + settings.encoder.get("context"))
 
 
 def main(args: list[str] | None = None) -> None:
     """Plans, computes, or merges."""
     config = parse(SpokenDigitsConfig, __doc__, args=args)
-    table = RowTable(TABLE, f"{PROTOCOL.name}: {PROTOCOL.description}", tuple(METHODS), ("fsdd",))
-    run_table(table, config, lambda: rows_of(config))
+    table = Table(TABLE, f"{PROTOCOL.name}: {PROTOCOL.description}", tuple(METHODS), ("fsdd",))
+    run_table(table, config, lambda: pieces_of(config))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from metarep_jax.data.pools import joined_pools, pool_of_arrays, with_classmates
 from metarep_jax.data.protocols import Protocol, find_protocol
 from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.splits import DataConfig, Splits, load_splits
+from metarep_jax.data.subsets import with_labelled_classes, with_validation_classes
 from metarep_jax.data.tokens import text_feed
 
 __all__ = [
@@ -36,5 +37,7 @@ __all__ = [
     "text_feed",
     "usable_columns",
     "with_classmates",
+    "with_labelled_classes",
     "with_partners",
+    "with_validation_classes",
 ]

@@ -1,12 +1,28 @@
 """Our numbers beside published ones. A result has the published number of ``COLUMN`` in ``COLUMN_published``."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from metarep_jax.report.results import Cell
 
 SUFFIX = "_published"
 ROUNDING = 0.005  # published numbers have two decimals at most
 Standing = Literal["above", "within", "below"]
+
+
+class Published(NamedTuple):
+    """``mean`` ± ``ci95`` (None where none was given), and where it stands.
+
+    ``checked`` is False for a number that was quoted from memory and not found again in a text of its paper.
+    """
+
+    mean: float
+    ci95: float | None
+    source: str
+    checked: bool = True
+
+    def cell(self) -> Cell:
+        """As a cell of a result file; a published number counts as one measurement."""
+        return {"mean": self.mean, "ci95": self.ci95, "n": 1}
 
 
 def published_column(column: str) -> str:

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C (SIGINT) ask a run to save and go."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -82,3 +83,22 @@ def catch_termination() -> Iterator[Callable[[], int]]:
     finally:
         _listening.clear()
         restore()
+
+
+@contextlib.contextmanager
+def time_limit(minutes: float | None) -> Iterator[Callable[[], bool]]:
+    """Asks this process to end, as SIGTERM does, after so many minutes; gives a function that says whether it did."""
+    came = threading.Event()
+
+    def end() -> None:
+        came.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(60 * (minutes or 0.0), end)
+    timer.daemon = True
+    if minutes is not None:
+        timer.start()
+    try:
+        yield came.is_set
+    finally:
+        timer.cancel()

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments.tables import intents, intents_folds
+from experiments.tables import intents
 from experiments.tables.published import COLUMNS, published
-from metarep_jax.data import DataConfig
+from metarep_jax.data import DataConfig, intent_folds
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.report.labels import chance, column_label, is_accuracy
@@ -29,7 +29,7 @@ def data(tmp_path):
     """Both data sets in small, each with five folds of five classes to train, validate and test on."""
     folder = tmp_path / "data"
     made = {name: [(f"{word(name, c)} please {i}", f"c{c:02}") for c in range(CLASSES) for i in range(EACH)]
-            for name in intents_folds.DATA}  # fmt: skip
+            for name in intent_folds.DATA}  # fmt: skip
     (folder / "text" / "banking77").mkdir(parents=True)
     for part in ("train", "test"):
         rows = [f"{text},{name}" for text, name in made["banking77"][part == "test" :: 2]]
@@ -50,16 +50,16 @@ def data(tmp_path):
 def fold(data):
     """The first fold, and its tokenizer."""
     where = DataConfig(data_dir=data, cache_dir=data.parent / "cache")
-    found = intents_folds.fold_of(1, TEXT, where, data.parent / "tokenizers")
+    found = intent_folds.fold_of(1, TEXT, where, data.parent / "tokenizers")
     assert found.text.tokenizer is not None
     return found, found.text.tokenizer
 
 
 def test_a_folds_pretraining_text_is_the_training_sentences_of_both_data_sets_alone(data):
     found, tokenizer = fold(data)
-    lines = intents_folds.training_lines(1, DataConfig(data_dir=data, cache_dir=data.parent / "cache"))
+    lines = intent_folds.training_lines(1, DataConfig(data_dir=data, cache_dir=data.parent / "cache"))
     training = set(np.roll(np.arange(CLASSES), 1)[:WAY].tolist())
-    assert {line.split()[0] for line in lines} == {word(name, c) for name in intents_folds.DATA for c in training}
+    assert {line.split()[0] for line in lines} == {word(name, c) for name in intent_folds.DATA for c in training}
     np.testing.assert_array_equal(found.text.train.inputs, tokenizer.rows(lines, TEXT.length))
     assert found.text.val.label.shape == found.text.test.label.shape == (0,)
     for name, splits in found.splits.items():
@@ -68,7 +68,7 @@ def test_a_folds_pretraining_text_is_the_training_sentences_of_both_data_sets_al
 
 def test_what_test_sentences_say_does_not_reach_the_tokenizer(data):
     before = fold(data)[1].digest
-    intents_folds.fold_of.cache_clear()
+    intent_folds.fold_of.cache_clear()
     file = data / "text" / "banking77" / "train.csv"
     lines = file.read_text().splitlines()
     tested = (data / "text" / "folds" / "BANKING77" / "01" / "labels.test.txt").read_text().split()
@@ -80,7 +80,7 @@ def test_what_test_sentences_say_does_not_reach_the_tokenizer(data):
 
 def test_a_thinned_pool_has_the_first_rows_of_every_class(data):
     pool = fold(data)[0].splits["banking77"].val
-    few = intents_folds.thinned(pool, 3)
+    few = intent_folds.thinned(pool, 3)
     assert few.count.tolist() == [3] * WAY
     np.testing.assert_array_equal(few.inputs[few.members[2]], pool.inputs[pool.members[2, :3]])
 
@@ -96,7 +96,7 @@ def test_the_interval_over_folds_is_students_of_their_means_or_that_of_their_epi
 
 def test_more_seeds_on_the_same_folds_do_not_narrow_the_interval_over_folds():
     one = Interval(64.0, 3.0, 3000)
-    combine = intents.rows_of(intents.IntentsConfig())[0].combine
+    combine = intents.pieces_of(intents.IntentsConfig())[0].combine
     assert combine([one]) == one
     assert combine([one] * 4) == one
     apart = combine([Interval(60.0, 3.0, 3000), Interval(68.0, 3.0, 3000)])
@@ -104,13 +104,13 @@ def test_more_seeds_on_the_same_folds_do_not_narrow_the_interval_over_folds():
 
 
 def test_the_short_table_takes_at_most_fifty_minutes_and_pretraining_counts_once():
-    rows = intents.rows_of(intents.IntentsConfig())
+    rows = intents.pieces_of(intents.IntentsConfig())
     assert 20 < sum(row.minutes for row in rows) <= 50
     assert [row.steps > 0 for row in rows] == [False, True, True, True]
 
 
 def test_a_rows_settings_are_plain_and_those_that_its_numbers_depend_on():
-    rows = {row.name: row.settings for row in intents.rows_of(intents.IntentsConfig())}
+    rows = {row.row: row.settings for row in intents.pieces_of(intents.IntentsConfig())}
     assert all(json.loads(json.dumps(settings)) == settings for settings in rows.values())
     longer = intents.recipe("short")
     longer = dataclasses.replace(longer, meta=dataclasses.replace(longer.meta, validation_episodes=7))
@@ -138,8 +138,8 @@ def test_the_table_from_end_to_end_and_again_with_nothing_left_to_train(data, tm
     assert table.cells["masked_lm_prototypical"]["banking77_5w1s_published"]["mean"] == 89.56
     for file in (tmp_path / "runs" / "trial" / "masked_lm_prototypical").glob("*/result.json"):
         file.unlink()
-    monkeypatch.setattr("experiments.pretrain.fit", None)  # everything is trained: only judged again
-    monkeypatch.setattr("experiments.metatrain.fit", None)
+    monkeypatch.setattr("metarep_jax.stages.pretrain.fit", None)  # everything is trained: only judged again
+    monkeypatch.setattr("metarep_jax.stages.metatrain.fit", None)
     intents.main([str(w) for w in words])
     assert read_result(tmp_path / "runs" / "trial" / "table.json").cells == table.cells
     assert "the model is in" in " ".join(capsys.readouterr().out.split())

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.tables.omniglot_levers import TABLE, levers, rows_of
-from experiments.tables.rows import OmniglotRowsConfig
+from experiments.tables.engine import OmniglotConfig
+from experiments.tables.omniglot_levers import TABLE, levers, pieces_of
 
 
 @pytest.mark.parametrize("budget", ["trial", "short", "full"])
@@ -43,10 +43,10 @@ def test_rows_of_a_series_of_rounds_share_its_settings():
 
 
 def test_every_row_says_what_it_changes_and_counts_a_shared_training_once():
-    rows = rows_of(OmniglotRowsConfig())
-    assert [row.name for row in rows] == list(TABLE.order)
+    rows = pieces_of(OmniglotConfig())
+    assert [row.row for row in rows] == list(TABLE.order)
     assert all(row.shown["note"] for row in rows)
-    by_name = {row.name: row.minutes for row in rows}
+    by_name = {row.row: row.minutes for row in rows}
     assert by_name["views_8"] == by_name["round_2"] == by_name["projector_kept"] == 0.5 < by_name["base"]
     assert by_name["self_distilled"] == by_name["base"]
     assert all(dataclasses.asdict(row)["columns"] == ("5w1s", "20w1s") for row in rows)

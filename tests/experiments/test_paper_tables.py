@@ -6,23 +6,25 @@ import json
 import os
 import signal
 import threading
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from experiments.tables import grid, omniglot_methods, omniglot_supervised, sinusoid, wall_clock
-from experiments.tables.cells import best_of, cell_result, merged, read_cells
-from experiments.tables.command import merge
-from experiments.tables.omniglot_methods import COLUMNS, GRID, METHODS, MORE, plan
-from experiments.tables.omniglot_plan import settings_of_training, trainings
+from experiments.tables import engine, omniglot_supervised, sinusoid
+from experiments.tables.engine import Budget, compute_pieces, merge, merged_table
+from experiments.tables.omniglot_plan import settings_of_training, trainings, way_and_shot
+from experiments.tables.omniglot_supervised import COLUMNS, GRID, METHODS, MORE, SupervisedConfig, piece_of, plan
 from experiments.tables.published import ROWS, published
 from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval
 from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.report.cells import best_of, cell_result, read_cells
+from metarep_jax.report.pieces import is_finished, plain, same_identity
 from metarep_jax.report.results import read_result, write_result
 from metarep_jax.train import FitConfig, OptimiserConfig, Terminated, read_lines
-from metarep_jax.train.storage.settings import config_differences
+from metarep_jax.train.storage import wall_clock
 from metarep_jax.types import EpisodeSpec
 
 TABLE = "omniglot_supervised"
@@ -33,7 +35,7 @@ SIZE = 6
 
 
 def test_every_method_has_a_plan_for_every_column_and_budget():
-    for row, column, budget in itertools.product(METHODS, COLUMNS, ("trial", "short", "full")):
+    for row, column, budget in itertools.product(METHODS, COLUMNS, get_args(Budget)):
         made = plan(row, column, budget)
         assert (made.row, made.column, f"{made.test.way}w{made.test.shot}s") == (row, column, column)
         assert made.train_minutes > 0 and made.test_minutes > 0
@@ -63,25 +65,41 @@ def test_the_estimate_of_a_second_order_step_is_what_the_papers_settings_cost():
 
 
 def test_a_setting_that_is_added_later_does_not_make_a_finished_cell_another():
-    now = settings_of_training(plan("maml", "5w1s", "short"))
-    earlier = {**now, "learner": {name: value for name, value in now["learner"].items() if name != "temperature"}}
-    assert "temperature" in now["learner"] and not config_differences(earlier, now)
-    given = {**now, "learner": {**now["learner"], "temperature": 2.0}}
-    assert config_differences(earlier, given) == ["learner.temperature: '(absent)' before, 2.0 now"]
+    piece = piece_of(plan("maml", "5w1s", "short"), SupervisedConfig())
+    now = plain(piece.settings)
+    learner = now["training"]["learner"]
+
+    def kept(learner, version=1):
+        training = {**now["training"], "learner": learner}
+        config = {"settings": {**now, "training": training}, "version": version}
+        return dataclasses.replace(cell("maml", "5w1s", 98.5), config=config)
+
+    earlier = {name: value for name, value in learner.items() if name != "remat"}
+    assert "remat" in learner and same_identity(kept(earlier), piece)
+    assert not same_identity(kept({**learner, "remat": True}), piece)
+    assert not same_identity(kept({**learner, "gone": 1}), piece)
+    assert not same_identity(kept(learner, version=2), piece)
 
 
 # Published numbers ----------------------------------------------------------------------------------------------------
 
 
 def test_published_numbers_are_read_with_their_intervals():
-    assert published(TABLE, "maml", "20w1s")[:2] == (95.8, 0.3)
-    assert published(TABLE, "prototypical", "5w5s")[:2] == (99.7, None)
+
+    def number(*place):
+        found = published(*place)
+        assert found is not None
+        return found
+
+    assert number(TABLE, "maml", "20w1s")[:2] == (95.8, 0.3)
+    assert number(TABLE, "prototypical", "5w5s")[:2] == (99.7, None)
     assert published(TABLE, "anil", "5w1s") is None and published(TABLE, "boil", "5w1s") is None
-    assert published("sinusoid", "meta_sgd", "10shot")[:2] == (0.53, 0.09)
-    assert not published(TABLE, "ridge", "5w1s").checked
+    assert number("sinusoid", "meta_sgd", "10shot")[:2] == (0.53, 0.09)
+    assert number("navigation", "maml", "1 update").mean == -11.68
+    assert not number(TABLE, "ridge", "5w1s").checked
     for table, rows in ROWS.items():
         for row, (numbers, _) in rows.items():
-            assert len(numbers.split()) == len(sinusoid.published.COLUMNS[table]), row
+            assert len(numbers.split()) == len(engine.COLUMNS[table]), row
 
 
 # Cells and their merging ----------------------------------------------------------------------------------------------
@@ -102,6 +120,7 @@ def cell(row, column, mean, budget="short", seeds=(0,), training=None, steps=10)
         training=training or f"{row}/{column}",
         train_s=60.0,
         evaluate_s=2.0,
+        beside=published(TABLE, row, column),
     )
 
 
@@ -117,7 +136,7 @@ CELLS = [
 
 
 def table_of(cells):
-    return merged(TABLE, cells, tuple(METHODS), command="c", protocol="p")
+    return merged_table(omniglot_supervised.TABLE, cells, "c")
 
 
 def test_merging_in_any_order_gives_the_same_table():
@@ -133,6 +152,8 @@ def test_a_larger_budget_or_more_seeds_win_whatever_the_number():
     assert chosen["maml", "5w1s"].cells["maml"]["5w1s"]["mean"] == 97.0
     more = cell("maml", "5w1s", 12.0, budget="full")
     assert best_of([more, *CELLS])["maml", "5w1s"] is more
+    defined_anew = dataclasses.replace(cell("maml", "5w1s", 3.0), config={**CELLS[3].config, "version": 2})
+    assert best_of([more, defined_anew, *CELLS])["maml", "5w1s"] is defined_anew
 
 
 def test_between_equals_new_cells_take_the_place_of_kept_ones_and_lesser_ones_do_not():
@@ -163,7 +184,7 @@ def test_a_cell_says_how_it_stands_to_what_was_published():
 
 
 def merge_into(results, folder):
-    return merge(TABLE, [folder], tuple(METHODS), protocol="p", data=["omniglot"], results=results)
+    return merge(omniglot_supervised.TABLE, [folder], results)
 
 
 def test_merge_keeps_cells_and_writes_the_table_without_any_data(tmp_path, capsys):
@@ -207,8 +228,8 @@ def test_time_adds_up_over_processes_and_a_killed_one_leaves_that_of_its_steps(t
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A grid on a few classes of noisy patterns instead of Omniglot."""
+def config(tmp_path, monkeypatch):
+    """The table on a few classes of noisy patterns instead of Omniglot."""
     random = np.random.default_rng(0)
     patterns = random.integers(0, 200, (12, 1, SIZE, SIZE, 1))
     images = (patterns + random.integers(0, 50, (12, 8, SIZE, SIZE, 1))).astype(np.uint8).reshape(-1, SIZE, SIZE, 1)
@@ -221,8 +242,8 @@ def place(tmp_path, monkeypatch):
     names = {part: tuple("abcdef") for part in ("train", "val", "test")}
     data, protocol = DataConfig(name="omniglot"), find_protocol("maml", "omniglot")
     splits = Splits(part(range(6)), part(range(6, 9)), part(range(9, 12)), names, protocol, data)
-    monkeypatch.setattr(grid, "splits_of", lambda data, protocol: splits)
-    return grid.Place(TABLE, tmp_path / "grid", data, devices=2)
+    monkeypatch.setattr(engine, "read_once", lambda data: splits)
+    return SupervisedConfig(data=data, run_folder=tmp_path / "grid", devices=2)
 
 
 def tiny(steps=40):
@@ -243,11 +264,20 @@ def tiny(steps=40):
     )  # fmt: skip
 
 
-def test_a_cell_that_is_stopped_goes_on_and_ends_as_one_that_was_not(place, capsys, monkeypatch):
-    whole = dataclasses.replace(place, folder=place.folder.parent / "whole")
-    assert grid.run_grid([tiny()], whole)
-    folder = place.folder / "maml" / "tiny" / "seed0"
-    before = grid.metatrain_stage
+def run(cells, config):
+    """Computes cells in the folder of the config."""
+    return compute_pieces(TABLE, [piece_of(cell, config) for cell in cells], config.folder(TABLE), config)
+
+
+def result_of(cell, config):
+    return piece_of(cell, config).cell(config.folder(TABLE), cell.column)
+
+
+def test_a_cell_that_is_stopped_goes_on_and_ends_as_one_that_was_not(config, capsys, monkeypatch):
+    whole = dataclasses.replace(config, run_folder=config.run_folder.parent / "whole")
+    assert run([tiny()], whole)
+    folder = config.folder(TABLE) / "maml" / "tiny" / "seed0"
+    before = omniglot_supervised.metatrain
 
     def stopped_after(*args, **kwargs):
         """SIGTERM, as soon as the training has written a line."""
@@ -266,42 +296,48 @@ def test_a_cell_that_is_stopped_goes_on_and_ends_as_one_that_was_not(place, caps
             done.set()
             watcher.join()
 
-    monkeypatch.setattr(grid, "metatrain_stage", stopped_after)
+    monkeypatch.setattr(omniglot_supervised, "metatrain", stopped_after)
     with pytest.raises(Terminated):
-        grid.run_grid([tiny()], place)
-    assert not place.cell(tiny()).is_file() and 0 < read_lines(folder / "metrics.jsonl")[-1]["step"] < 40
+        run([tiny()], config)
+    assert not result_of(tiny(), config).is_file() and 0 < read_lines(folder / "metrics.jsonl")[-1]["step"] < 40
     spent = wall_clock.seconds_spent(folder)
-    monkeypatch.setattr(grid, "metatrain_stage", before)
-    assert grid.run_grid([tiny()], place)
-    ours, wanted = (read_result(there.cell(tiny())) for there in (place, whole))
+    monkeypatch.setattr(omniglot_supervised, "metatrain", before)
+    assert run([tiny()], config)
+    ours, wanted = (read_result(result_of(tiny(), there)) for there in (config, whole))
     assert ours.cells == wanted.cells and ours.config["settings"] == wanted.config["settings"]
     assert ours.config["train_s"] > spent and ours.seeds == [0]
     assert ours.config["cell"] | {"time": "", "device": ""} == wanted.config["cell"] | {"time": "", "device": ""}
     assert ours.config["cell"]["norm"] == "transductive" and ours.config["cell"]["protocol"] == "maml"
     capsys.readouterr()
-    assert grid.run_grid([tiny()], place) and capsys.readouterr().out == ""  # finished cells are skipped
+    assert run([tiny()], config) and capsys.readouterr().out == ""  # finished cells are skipped
 
 
-def test_the_time_limit_ends_a_grid_cleanly_between_two_lines_of_work(place, capsys):
+def test_the_time_limit_ends_a_grid_cleanly_between_two_lines_of_work(config, capsys):
     endless = tiny(steps=1_000_000)
-    assert not grid.run_grid([endless], place, minutes=0.02)
+    assert not run([endless], dataclasses.replace(config, minutes=0.02))
     assert "time is up; 1 left (maml 5w1s)" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_failing_cell_keeps_no_other_from_being_computed(place, capsys):
+def test_a_failing_cell_keeps_no_other_from_being_computed(config, capsys):
     wrong = dataclasses.replace(tiny(steps=20), row="anil", test=EpisodeSpec(2, 9, 1))  # classes have 8 images
     with pytest.raises(SystemExit) as ended:
-        grid.run_grid([wrong, tiny(steps=20)], place)
+        run([wrong, tiny(steps=20)], config)
     assert ended.value.code == 1 and "failed: anil 5w1s" in capsys.readouterr().out
-    assert place.cell(tiny()).is_file()
+    assert result_of(tiny(), config).is_file()
 
 
-def test_a_training_folder_of_other_settings_is_kept(place, capsys):
-    assert grid.run_grid([tiny(steps=20)], place)
+def test_a_training_folder_of_other_settings_is_kept(config, capsys):
+    assert run([tiny(steps=20)], config)
     with pytest.raises(SystemExit):
-        grid.run_grid([tiny(steps=30)], place)
+        run([tiny(steps=30)], config)
     text = " ".join(capsys.readouterr().out.split())
     assert "another config" in text and "steps" in text
+    other = dataclasses.replace(tiny(steps=20), encoder=EncoderConfig(name="mlp", width=5))
+    with pytest.raises(SystemExit):
+        run([other], config)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "another config" in text and "width" in text
+    assert not is_finished(piece_of(other, config), config.folder(TABLE), 1)
 
 
 def test_joined_pools_number_the_second_ones_classes_after_the_first_ones():
@@ -319,7 +355,7 @@ def test_joined_pools_number_the_second_ones_classes_after_the_first_ones():
 @pytest.mark.parametrize(
     ("words", "known"),
     [
-        (["--methods", "mmal"], "maml"),
+        (["--rows", "mmal"], "maml"),
         (["--columns", "5w2s"], "5w1s"),
         (["--seeds", "0"], "at least 1"),
         (["--minutes", "-3"], "positive"),
@@ -339,7 +375,7 @@ def test_a_folder_without_data_is_named_before_anything_is_trained(capsys, tmp_p
     (tmp_path / "images").mkdir()
     words = ["--data.data-dir", tmp_path / "images", "--run-folder", tmp_path / "runs", "--data.cache-dir", tmp_path]
     with pytest.raises(SystemExit) as ended:
-        omniglot_supervised.main([*map(str, words), "--methods", "maml"])
+        omniglot_supervised.main([*map(str, words), "--rows", "maml"])
     assert ended.value.code == 1 and "images_background" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "runs").exists()
 
@@ -352,7 +388,7 @@ def test_the_plan_shows_every_cell_and_the_hours(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "known"), [(["--methods", "matching"], "regression"), (["--columns", "3shot"], "5shot")]
+    ("words", "known"), [(["--rows", "matching"], "regression"), (["--columns", "3shot"], "5shot")]
 )
 def test_the_sinusoid_table_refuses_what_it_cannot_take(capsys, words, known):
     with pytest.raises(SystemExit) as ended:
@@ -365,9 +401,9 @@ def test_the_sinusoid_table_refuses_what_it_cannot_take(capsys, words, known):
 def test_the_sinusoid_table_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(sinusoid, "STEPS", (0, 1))
     monkeypatch.setattr(sinusoid, "SHOWN", (0, 1))
-    words = ["--budget", "trial", "--run-folder", str(tmp_path), "--test-tasks", "20", "--methods", "maml", "oracle"]
+    words = ["--budget", "trial", "--run-folder", str(tmp_path), "--test-tasks", "20", "--rows", "maml", "oracle"]
     sinusoid.main([*words, "--columns", "5shot"])
-    table = read_result(tmp_path / "trial" / "result.json")
+    table = read_result(tmp_path / "trial" / "table.json")
     assert table.cells["maml"]["5shot_published"] == {"mean": 1.13, "ci95": 0.18, "n": 1}
     assert table.cells["oracle"]["5shot"]["n"] == 20 and table.config["cells"]["oracle"]["5shot"]["norm"] == "none"
     assert (tmp_path / "trial" / "figures" / "adaptation.png").stat().st_size > 1000
@@ -375,4 +411,4 @@ def test_the_sinusoid_table_from_end_to_end(tmp_path, monkeypatch):
 
 def test_the_methods_that_are_not_adapted_are_judged_as_they_are():
     assert not sinusoid.methods(("oracle",))["oracle"].adapts
-    assert omniglot_methods.way_and_shot("20w5s") == (20, 5)
+    assert way_and_shot("20w5s") == (20, 5)

@@ -9,9 +9,11 @@ import pytest
 from scipy.io import wavfile
 
 from experiments.tables import spoken_digits
-from experiments.tables.spoken_digits import SpokenDigitsConfig, is_test, probe, probes, rows_of, splits_of
+from experiments.tables.spoken_digits import SpokenDigitsConfig, pieces_of
 from metarep_jax.data import DataConfig
 from metarep_jax.data.recordings import Digits
+from metarep_jax.data.spoken_digits import is_test, splits_of_digits
+from metarep_jax.evaluate.speech_probes import probe, probe_digits
 from metarep_jax.report.results import read_result
 
 SPEAKERS, TAKES = ("ann", "bob", "eve"), 8
@@ -28,7 +30,7 @@ def digits():
 
 
 def test_the_first_five_takes_are_kept_from_training(digits):
-    splits = splits_of(digits, DataConfig(name="fsdd"))
+    splits = splits_of_digits(digits, DataConfig(name="fsdd"))
     train, test = (np.asarray(pool.inputs[:, 0]) for pool in (splits.train, splits.test))
     assert sorted([*train, *test]) == list(range(len(digits.take)))
     assert set(digits.take[test]) == set(range(5)) and set(digits.take[train]) == set(range(5, TAKES))
@@ -41,11 +43,11 @@ def test_what_a_speaker_says_in_their_own_way_is_known_but_not_where_they_were_n
     own = jax.nn.one_hot(digits.speaker * 10 + digits.digit, 30) + 0.01 * jax.random.normal(
         jax.random.key(0), (COUNT, 30)
     )
-    found = probes(own, digits)
+    found = probe_digits(own, digits)
     assert found["speaker"].mean == found["digit"].mean == 100
     assert found["digit_unseen_speaker"].mean < 35
     assert {each.n for each in found.values()} == {len(SPEAKERS) * 10 * 5}
-    assert probes(jax.nn.one_hot(digits.digit, 30), digits)["digit_unseen_speaker"].mean == 100
+    assert probe_digits(jax.nn.one_hot(digits.digit, 30), digits)["digit_unseen_speaker"].mean == 100
 
 
 def test_a_test_recording_has_no_part_in_what_is_said_of_another(digits):
@@ -57,7 +59,7 @@ def test_a_test_recording_has_no_part_in_what_is_said_of_another(digits):
 
 
 def test_rows_differ_in_their_negatives_alone():
-    rows = {row.name: row.settings for row in rows_of(SpokenDigitsConfig())}
+    rows = {row.row: row.settings for row in pieces_of(SpokenDigitsConfig())}
     assert rows["log_mel"]["steps"] == rows["untrained"]["steps"] == 0
     assert rows["untrained"]["encoder"] == rows["cpc"]["encoder"]
     for name, negatives in {"cpc": "all", "cpc_within": "within", "cpc_across": "across"}.items():

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.tables.published import COLUMNS, published
 from metarep_jax.evaluate import Interval
 from metarep_jax.report.labels import cell_text, higher_is_better
 from metarep_jax.report.provenance import commit_of_code
-from metarep_jax.report.published import published_column, shortfall, standing
+from metarep_jax.report.published import Published, published_column, shortfall, standing
 from metarep_jax.report.results import Result, make_result, read_result
 from metarep_jax.report.tables import duration
 
@@ -36,6 +35,8 @@ def cell_result(
     training: str,
     train_s: float,
     evaluate_s: float,
+    version: int = 1,
+    beside: Published | None = None,
 ) -> Result:
     """The result file of one cell.
 
@@ -48,14 +49,15 @@ def cell_result(
         not this process's.
       training: names the training run; cells that share one give the same name, and its time counts once.
       train_s, evaluate_s: seconds, over all processes that the work was spread over.
+      version: of the definition of the row: another one means that the same settings give other numbers.
+      beside: what was published.
     """
-    beside = published(table, row, column)
     found: dict[str, Any] = {column: ours.cell()}
     told: dict[str, Any] = {**shown, "seeds": len(seeds), "time": duration(train_s + evaluate_s)}
     if beside is not None:
         found[published_column(column)] = beside.cell()
         told |= {"published": beside.source + ("" if beside.checked else " (from memory)")}
-        told |= {"standing": stands(table, row, column, ours)}
+        told |= {"standing": stands(column, ours, beside)}
     result = make_result(
         name=table,
         command=command,
@@ -64,6 +66,7 @@ def cell_result(
             "column": column,
             "budget": budget,
             "settings": settings,
+            "version": version,
             "training": training,
             "train_s": round(train_s, 1),
             "evaluate_s": round(evaluate_s, 1),
@@ -78,11 +81,8 @@ def cell_result(
     return dataclasses.replace(result, config={**result.config, "cell": told})
 
 
-def stands(table: str, row: str, column: str, ours: Interval) -> str:
-    """Ours against what was published: "above", "within", "below by 0.31", or "" where nothing was."""
-    beside = published(table, row, column)
-    if beside is None:
-        return ""
+def stands(column: str, ours: Interval, beside: Published) -> str:
+    """Ours against what was published: "above", "within" or "below by 0.31"."""
     cell: Any = ours.cell()
     higher = higher_is_better(column)
     word = standing(cell, beside.cell(), higher_is_better=higher)
@@ -126,9 +126,9 @@ def _cell_of(table: str, path: Path) -> Result | None:
 
 
 def best_of(cells: Iterable[Result], kept: Iterable[Result] = ()) -> dict[tuple[str, str], Result]:
-    """One file a (row, column): of the larger budget, then with more seeds, then more steps. Never by its number.
+    """One file a (row, column): of the later definition, then the larger budget, more seeds, more steps.
 
-    Of equals, those that are ``kept`` already give way.
+    Never by its number. Of equals, those that are ``kept`` already give way.
     """
     chosen: dict[tuple[str, str], Result] = {}
     for cell in cells:
@@ -143,7 +143,8 @@ def best_of(cells: Iterable[Result], kept: Iterable[Result] = ()) -> dict[tuple[
 
 
 def _effort(cell: Result) -> tuple:
-    return BUDGETS.index(cell.config["budget"]), len(cell.seeds), cell.config["settings"].get("steps", 0)
+    version, budget = cell.config.get("version", 1), BUDGETS.index(cell.config["budget"])
+    return version, budget, len(cell.seeds), cell.config["settings"].get("steps", 0)
 
 
 def _rank(cell: Result) -> tuple:
@@ -151,8 +152,10 @@ def _rank(cell: Result) -> tuple:
     return _effort(cell), json.dumps(made, sort_keys=True)  # decides between equals, in whatever order they came
 
 
-def merged(table: str, cells: Iterable[Result], rows: Sequence[str], *, command: str, protocol: str) -> Result:
-    """The table of a number of cells' files; rows stand in the order of ``rows``.
+def merged(
+    table: str, cells: Iterable[Result], rows: Sequence[str], columns: Sequence[str], *, command: str, protocol: str
+) -> Result:
+    """The table of a number of cells' files; rows and columns stand in the order of ``rows`` and ``columns``.
 
     Its time is that of all trainings, each counted once, and all evaluations.
     """
@@ -160,13 +163,14 @@ def merged(table: str, cells: Iterable[Result], rows: Sequence[str], *, command:
     if not chosen:
         raise ValueError(f"{table}: there are no cells to merge")
     order = [*rows, *sorted({row for row, _ in chosen} - set(rows))]
-    places = sorted(chosen, key=lambda place: (order.index(place[0]), COLUMNS[table].index(place[1])))
+    places = sorted(chosen, key=lambda place: (order.index(place[0]), columns.index(place[1])))
     found: dict[str, dict] = {}
     details: dict[str, dict] = {}
     for row, column in places:
         cell = chosen[row, column]
         found.setdefault(row, {}).update(cell.cells[row])
         beside = {key: cell.config[key] for key in ("budget", "train_s", "evaluate_s", "training", "settings")}
+        beside |= {"version": cell.config.get("version", 1)}
         beside |= {"protocol": cell.protocol, "commit": cell.commit, "command": cell.command}
         details.setdefault(row, {})[column] = {**beside, **cell.config["cell"]}
     trainings: dict[tuple[str, str], float] = {}

@@ -1,4 +1,4 @@
-"""The class folds of the table of intents: splits of both data sets, and the sentences that a fold trains on."""
+"""Class folds of two sets of intents: splits of both data sets, and the sentences that a fold trains on."""
 
 import dataclasses
 from functools import lru_cache
@@ -8,11 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.cli import read_data, with_data_dir
-from metarep_jax.data import DataConfig, Splits, find_protocol, joined_pools, pool_of_arrays
 from metarep_jax.data.named_texts import read_texts
-from metarep_jax.data.protocols import Classes
-from metarep_jax.data.splits import resolved
+from metarep_jax.data.pools import joined_pools, pool_of_arrays
+from metarep_jax.data.protocols import Classes, find_protocol
+from metarep_jax.data.splits import DataConfig, Splits, load_splits, resolved
 from metarep_jax.data.tokenizer import keep_tokenizer, train_tokenizer
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.types import Pool
@@ -31,7 +30,7 @@ class Fold(NamedTuple):
     text: Splits
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=5)
 def fold_of(number: int, text: TextConfig, data: DataConfig, folder: Path) -> Fold:
     """The fold of that number; its tokenizer is kept in ``folder``."""
     tokenizer = train_tokenizer(training_lines(number, data), vocabulary=text.vocabulary, lowercase=text.lowercase)
@@ -40,7 +39,7 @@ def fold_of(number: int, text: TextConfig, data: DataConfig, folder: Path) -> Fo
     text = dataclasses.replace(text, tokenizer_from=folder)
     splits = {}
     for name in DATA:
-        found = read_data(
+        found = load_splits(
             dataclasses.replace(data, name=name, protocol=f"{name}-fold{number}", **dataclasses.asdict(text))
         )
         splits[name] = found._replace(val=thinned(found.val, VALIDATION_SENTENCES))
@@ -53,11 +52,12 @@ def fold_of(number: int, text: TextConfig, data: DataConfig, folder: Path) -> Fo
 
 def training_lines(number: int, data: DataConfig) -> list[str]:
     """The sentences of a fold's training classes, of one data set after the other."""
-    lines, data = [], resolved(with_data_dir(data))
+    lines, data = [], resolved(data)
     assert data.cache_dir is not None
     for name in DATA:
         texts = read_texts(name, data.data_dir, data.cache_dir)
         protocol = find_protocol(f"{name}-fold{number}", name)
+        assert protocol.split is not None
         training, _, _ = protocol.split(Classes(texts.names, texts.group, data.split_seed, data.data_dir))
         lines += [texts.lines[i] for i in np.flatnonzero(np.isin(texts.label, training))]
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metarep_jax.files import atomic_write
-from metarep_jax.train import read_lines
+from metarep_jax.train.metrics import read_lines
 
 FILE = "wall_clock.json"
 

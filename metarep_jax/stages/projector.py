@@ -1,5 +1,4 @@
-"""Two things to do with a trained stage 1 that only the log of levers does: to judge its projector, and to have a new
-encoder learn its features."""
+"""The features of a projector that was trained with an encoder, to be judged in place of the encoder's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,13 +11,10 @@ from jaxtyping import Array, Float, Shaped
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig, make_encoder, refit_statistics
 from metarep_jax.encoders.features import compute_features, fit_whitening
-from metarep_jax.model import Model
 from metarep_jax.pretrain.heads import Head
-from metarep_jax.stages import Compute, DistilSettings, PretrainSettings, distil
+from metarep_jax.stages.compute import Compute
 from metarep_jax.stages.features import fitting_rows
-from metarep_jax.stages.pretrain import train_objective
-
-VIEWS = 32  # over which the features of a teacher are averaged
+from metarep_jax.stages.pretrain import PretrainSettings, train_objective
 
 
 class Projected(nn.Module):
@@ -45,25 +41,3 @@ def projector_features(
     embed = jax.jit(partial(module.apply, variables, running=True))
     whitening = fit_whitening(compute_features(embed, rows), power=settings.whiten)
     return lambda inputs: whitening(embed(inputs))
-
-
-def self_distilled(
-    settings: PretrainSettings, encoder: EncoderConfig, teacher: Model, splits: Splits, compute: Compute
-) -> Model:
-    """A new encoder that learned the ``teacher``'s features, averaged over views of each training image.
-
-    Raises:
-      ValueError: for settings with turned images, of which the teacher's features are not at hand.
-    """
-    if settings.rotations:
-        raise ValueError("self-distillation learns the features of images as they are; leave rotations out")
-    student = DistilSettings(
-        student=encoder,
-        augment=settings.augment,
-        views=VIEWS,
-        epochs=settings.epochs,
-        optimiser=settings.optimiser,
-        train=settings.train,
-        whiten=settings.whiten,
-    )
-    return distil(student, splits, teacher, compute, mode="features")
