@@ -41,9 +41,11 @@ class DistillConfig(CommonConfig):
 
     @property
     def default_folder(self) -> str:
-        """Modes and teachers do not share a folder."""
-        default = self.mode == "few-shot" and self.teacher == DistillConfig.teacher
-        return folder_of(super().default_folder, "" if default else f"{self.mode}-of-{self.teacher.name}")
+        """Modes, teachers and losses do not share a folder."""
+        usual = self.mode == "few-shot" and self.teacher == DistillConfig.teacher
+        terms = {term.name for term, _ in self.distill.loss.members}
+        new = sorted(terms - {term.name for term, _ in DistilSettings().loss.members})
+        return folder_of(super().default_folder, "" if usual else f"{self.mode}-of-{self.teacher.name}", *new)
 
 
 def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:

@@ -1,5 +1,6 @@
 """The objective of a finished stage 1 judged by itself on the test rows, where the stage kept it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from metarep_jax.data import Splits, make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.evaluate.objective_judge import judge_objective
+from metarep_jax.files import atomic_write
 from metarep_jax.model import Model
 from metarep_jax.pretrain import embedding_health, make_objective
 from metarep_jax.pretrain.trained import load_objective
@@ -66,6 +68,8 @@ def judge_trained(
     place.mkdir(parents=True, exist_ok=True)
     drawn = []
     if found.words:
+        words = json.dumps([word._asdict() for word in found.words], indent=2, default=float)
+        atomic_write(compute.folder / "masked_words.json", words + "\n")
         drawn.append(place / "masked_words.png")
         figures.save_masked_words(drawn[-1], found.words)
     if found.pictures.reconstructions is not None:

@@ -26,7 +26,9 @@ def test_documented_commands_write_folders_of_their_own(experiment, tmp_path, mo
     (tmp_path / "my_module.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module(f"experiments.{experiment}")
-    lines = [line.partition(" # ")[0] for line in module.__doc__.splitlines() if "python -m experiments." in line]
+    lines = [
+        line.partition(" # ")[0] for line in (module.__doc__ or "").splitlines() if "python -m experiments." in line
+    ]
     folders = []
     for line in lines:
         _, _, name, *words = shlex.split(line)
