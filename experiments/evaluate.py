@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.cli import CommonConfig, Report, check_model, folder_of, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
@@ -38,6 +38,7 @@ from metarep_jax.stages.evaluate import (
 )
 from metarep_jax.stages.figures import embedding_figure
 from metarep_jax.stages.judge import Judged, judge_trained
+from metarep_jax.stages.starting_models import check_model, load_model
 
 
 @dataclasses.dataclass(frozen=True)
