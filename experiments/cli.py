@@ -199,7 +199,8 @@ def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model
     try:
         model = load(folder, allow=allow)
     except ValueError as error:
-        raise ValueError(str(error).replace("load(folder, allow=", "--allow MODULE, in code load(folder, allow=")) from error
+        words = str(error).replace("load(folder, allow=", "--allow MODULE, in code load(folder, allow=")
+        raise ValueError(words) from error
     check_model(model, folder, splits)
     return model
 
