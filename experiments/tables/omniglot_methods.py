@@ -6,6 +6,7 @@ steps are shared out by what a cell costs, and the row's note says what it does 
 """
 
 import dataclasses
+from typing import Any
 
 from experiments.tables import published
 from experiments.tables.engine import Budget
