@@ -28,8 +28,8 @@ def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model
     try:
         model = load(folder, allow=allow)
     except ValueError as error:
-        message = str(error).replace("load(folder", "--allow MODULE, or in code load(folder")
-        raise ValueError(message) from error
+        words = str(error).replace("load(folder, allow=", "--allow MODULE, in code load(folder, allow=")
+        raise ValueError(words) from error
     check_model(model, folder, splits)
     return model
 
