@@ -16,11 +16,10 @@ from rich.logging import RichHandler
 from experiments.flags import console, parse, parse_preset, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
-from metarep_jax.model import Model, load
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity, model_identity
 from metarep_jax.stages.evaluate import mean_over_models
-from metarep_jax.stages.features import model_of_weights_file
+from metarep_jax.stages.starting_models import load_model
 from metarep_jax.train import Input, TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
@@ -86,7 +85,6 @@ class Report(NamedTuple):
     notes: Sequence[str] = ()
 
 
-WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # the last three are pickles, and refused with what to do
 Work = Callable[[Any, Splits, Compute], Report]  # (config, data, where and how)
 
 
@@ -181,46 +179,6 @@ def read_data(data: DataConfig) -> Splits:
         return load_splits(data, lambda done, total: status.update(f"reading {data.name}: {done} of {total} images"))
 
 
-def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model:
-    """The model of a finished run, or the encoder whose weights a safetensors file holds, for these data.
-
-    Args:
-      folder: of the run, or a file NAME.safetensors of torchvision's ResNets or timm's Vision Transformers.
-      splits: the data.
-      allow: modules of one's own that the model may name.
-
-    Raises:
-      FileNotFoundError: when there is none.
-      ValueError: when it does not take the data, or names a module that is not allowed.
-    """
-    folder = folder.expanduser()
-    if folder.suffix in WEIGHTS:
-        return model_of_weights_file(folder, splits)
-    model = load(folder, allow=allow)
-    check_model(model, folder, splits)
-    return model
-
-
-def check_model(model: Model, folder: Path, splits: Splits) -> None:
-    """Raises ValueError for a model, of ``folder``, that does not take the data: see ``load_model``."""
-    own = "" if splits.tokenizer is None else splits.tokenizer.digest
-    rate = model.spec.encoder.get("rate")
-    if rate is not None and splits.train.inputs.ndim == 2 and not own and rate != splits.config.get("rate"):
-        raise ValueError(
-            f"the model in {folder} takes recordings at {rate} Hz, the data are read at "
-            f"{splits.config.get('rate')} Hz; give --data.rate {rate}"
-        )
-    if model.spec.tokenizer != own:
-        raise ValueError(
-            f"the model in {folder} takes {_token_ids(model.spec.tokenizer)}, the data are {_token_ids(own)}; give "
-            f"--data.tokenizer-from {folder}, if they are text"
-        )
-
-
-def _token_ids(tokenizer: str) -> str:
-    return f"token ids of the tokenizer {tokenizer}" if tokenizer else "no token ids"
-
-
 def settings_of(config: Any) -> dict[str, Any]:
     """The config as plain values, without where data lie and where the run is computed and written."""
     settings = cattrs.unstructure(config)
@@ -266,7 +224,6 @@ __all__ = [
     "console",
     "errors_as_messages",
     "folder_of",
-    "load_model",
     "parse",
     "parse_preset",
     "print_error",

@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.stages import Compute, DistilSettings, EvaluateSettings, class_accuracy, distil
 from metarep_jax.stages.distil import DistilMode, with_fitting_episode
@@ -19,6 +19,7 @@ from metarep_jax.stages.evaluate import as_cells, few_shot_rows, log_notes, para
 from metarep_jax.stages.figures import curves_figure, episode_figure
 from metarep_jax.stages.metatrain import training_episode
 from metarep_jax.stages.pretrain import has_images
+from metarep_jax.stages.starting_models import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +42,11 @@ class DistillConfig(CommonConfig):
 
     @property
     def default_folder(self) -> str:
-        """Modes and teachers do not share a folder."""
-        default = self.mode == "few-shot" and self.teacher == DistillConfig.teacher
-        return folder_of(super().default_folder, "" if default else f"{self.mode}-of-{self.teacher.name}")
+        """Modes, teachers and losses do not share a folder."""
+        usual = self.mode == "few-shot" and self.teacher == DistillConfig.teacher
+        terms = {term.name for term, _ in self.distill.loss.members}
+        new = sorted(terms - {term.name for term, _ in DistilSettings().loss.members})
+        return folder_of(super().default_folder, "" if usual else f"{self.mode}-of-{self.teacher.name}", *new)
 
 
 def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:

@@ -18,23 +18,27 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.cli import CommonConfig, Report, check_model, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.report.results import Cells
 from metarep_jax.stages import Compute, EvaluateSettings
 from metarep_jax.stages.checkpoints import model_at
+from metarep_jax.stages.checks import check_model_takes
 from metarep_jax.stages.evaluate import (
     BASELINES,
     few_shot_rows,
     frozen_features,
     joined,
+    log_notes,
     mean_over_models,
+    probe_note,
     probe_rows,
 )
 from metarep_jax.stages.figures import embedding_figure
 from metarep_jax.stages.judge import Judged, judge_trained
+from metarep_jax.stages.starting_models import check_model, load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +69,10 @@ class EvaluateConfig(CommonConfig):
 
     @property
     def default_folder(self) -> str:
-        """Different models do not share a folder."""
+        """Models, checkpoints and learners do not share a folder."""
         names = "+".join("-".join(folder.parts[-2:]) for folder in self.model)
-        return f"{super().default_folder}-{names}" + ("" if self.checkpoint is None else f"-{self.checkpoint}")
+        checkpoint = "" if self.checkpoint is None else str(self.checkpoint)
+        return folder_of(super().default_folder, names, checkpoint, *self.learner)
 
 
 def rows_of(config: EvaluateConfig, model: Model, splits: Splits, compute: Compute) -> Cells:
@@ -76,13 +81,8 @@ def rows_of(config: EvaluateConfig, model: Model, splits: Splits, compute: Compu
     Raises:
       ValueError: for data of another shape than the model takes.
     """
-    shape, settings = tuple(splits.test.inputs.shape[1:]), config.evaluate
-    if shape != model.spec.shape:
-        differs = "channels" if shape[:-1] == model.spec.shape[:-1] else "image-size"
-        raise ValueError(
-            f"the model takes inputs of shape {model.spec.shape}, {config.data.name} gives {shape}; set "
-            f"--data.{differs} to match"
-        )
+    check_model_takes(model, splits, "--model")
+    settings = config.evaluate
     cells: Cells = {}
     if model.spec.kind == "learner":
         own = {"model": model}
@@ -129,6 +129,8 @@ def work(config: EvaluateConfig, splits: Splits, compute: Compute) -> Report:
     """Judges the models."""
     folder, several = config.model[0], splits.test.count.shape[0] > 1
     models, notes = models_of(config, splits)
+    left_out = [*config.evaluate.notes(splits), *filter(None, [probe_note(splits)])]
+    notes += log_notes(left_out)
     judged = Judged({}, [])
     if config.checkpoint is None:  # objectives are kept of the last step alone
         judged = judge_trained(folder, models[0].spec.encoder, splits, compute, allow=config.allow)
@@ -140,6 +142,8 @@ def work(config: EvaluateConfig, splits: Splits, compute: Compute) -> Report:
         )
     cells = mean_over_models([rows_of(config, model, splits, compute) for model in models])
     cells = {row: columns for row, columns in joined(cells, judged.cells).items() if columns}
+    if not cells:
+        raise ValueError(f"there is nothing to judge: {'; '.join(left_out)}")
     figures = [*([embedding_figure(compute.folder, splits, models[0])] if several else []), *judged.figures]
     return Report(cells, figures, notes)
 

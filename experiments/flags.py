@@ -4,10 +4,13 @@ The command line is read twice: first the choices (``--meta.learner maml``), the
 have (``--meta.learner.inner-lr 0.1``), with their defaults and descriptions in ``--help``.
 """
 
+import contextlib
 import dataclasses
+import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -17,6 +20,7 @@ from rich.markup import escape
 from experiments.words import (
     Chosen,
     choices_in,
+    dashes,
     join_path,
     keywords_below,
     long_forms,
@@ -46,10 +50,17 @@ def parse(
         words = long_forms(words, names)
         chosen = read_choices(words, start)
         flags: Any = _flags_of(start, chosen, getattr(config, "shorthands", {}))
-        return _config_of(tyro.cli(type(flags), description=description, args=words, default=flags), start, chosen)
+        given = tyro.cli(type(flags), prog=program(), description=description, args=words, default=flags)
+        return _config_of(given, start, chosen)
     except ValueError as error:
         print_error(error)
         raise SystemExit(2) from error
+
+
+def program() -> str:
+    """How this program is started, for the first line of its help."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec is not None else Path(sys.argv[0]).name
 
 
 def parse_preset(
@@ -83,7 +94,8 @@ def _flags_of(config: Any, chosen: Chosen, shorthands: dict[str, str], path: str
             flags = _choice_flags(*chosen[place], place, shorts)
             fields.append((field.name, type(flags), dataclasses.field(default=flags)))
         elif isinstance(value, WeightedChoices):
-            flags = _members_flags(value, chosen, place)
+            shorts = tuple(f"--{short}" for short, of in shorthands.items() if of == place)
+            flags = _members_flags(value, chosen, place, shorts)
             fields.append((field.name, type(flags), dataclasses.field(default=flags)))
         elif dataclasses.is_dataclass(value):
             flags = _flags_of(value, chosen, shorthands, place)
@@ -116,12 +128,12 @@ def _choice_flags(
     return made(**defaults)
 
 
-def _members_flags(choices: WeightedChoices, chosen: Chosen, path: str) -> Any:
+def _members_flags(choices: WeightedChoices, chosen: Chosen, path: str, shorts: tuple[str, ...] = ()) -> Any:
     """A dataclass of the names of several choices, and of each one's flags."""
     kind = choices.kind
     members = {place: each for place, each in chosen.items() if place.rpartition(".")[0] == path}
     help_of_names = f"Which {kind.what}s are summed, one or several: {_known(kind)}."
-    named = Annotated[tuple[str, ...], tyro.conf.arg(name="", help=help_of_names)]
+    named = Annotated[tuple[str, ...], tyro.conf.arg(name="", help=help_of_names, aliases=shorts)]
     fields: list[Any] = [("members", named, dataclasses.field())]
     defaults: dict[str, Any] = {"members": tuple(name for _, name, _ in members.values())}
     for place, each in members.items():
@@ -154,17 +166,38 @@ def _config_of(flags: Any, start: Any, chosen: Chosen, path: str = "") -> Any:
         if isinstance(before, Choice):
             kind, name, _ = chosen[place]
             keywords = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-            values[field.name] = kind(keywords.pop("name") or name, **keywords)
+            with named_flags(place):
+                values[field.name] = kind(keywords.pop("name") or name, **keywords)
         elif isinstance(before, WeightedChoices):
             members = [(at, each) for at, each in chosen.items() if at.rpartition(".")[0] == place]
-            values[field.name] = type(before)(
-                tuple(_weighted(kind, name, getattr(value, at.rpartition(".")[2])) for at, (kind, name, _) in members)
-            )
+            with named_flags(place):
+                values[field.name] = type(before)(
+                    tuple(
+                        _weighted(kind, name, getattr(value, at.rpartition(".")[2])) for at, (kind, name, _) in members
+                    )
+                )
         elif dataclasses.is_dataclass(before):
             values[field.name] = _config_of(value, before, chosen, place)
         else:
             values[field.name] = value
-    return type(start)(**values)
+    with named_flags(path, type(start).__name__):
+        return type(start)(**values)
+
+
+@contextlib.contextmanager
+def named_flags(path: str, kind: str = "") -> Iterator[None]:
+    """Names flags in messages of what a config refuses, as they are typed: "FitConfig.steps must" becomes
+    "--train.steps must"; other messages about a choice begin with its flag."""
+    try:
+        yield
+    except ValueError as error:
+        message, prefix = str(error), f"--{dashes(path)}" if path else "-"
+        if kind:
+            field = re.match(rf"(?:{kind}|[a-z]+)\.(\w+)(?= )", message)
+            message = f"{prefix}.{dashes(field[1])}{message[field.end() :]}".replace("-.", "--") if field else message
+        elif "--" not in message:
+            message = f"{prefix}: {message}"
+        raise ValueError(message) from error
 
 
 def _weighted(kind: type[Choice], name: str, flags: Any) -> tuple[Choice, float]:

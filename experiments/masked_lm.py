@@ -13,7 +13,8 @@ loss in nats.
 from typing import ClassVar
 
 from experiments.cli import parse, run_experiment
-from experiments.pretrain import PretrainConfig, work
+from experiments.configs import PretrainConfig
+from experiments.reports import pretrain_report
 from metarep_jax.data import DataConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.pretrain import ObjectiveConfig
@@ -42,4 +43,4 @@ CONFIG = MaskedLMConfig(
 
 
 if __name__ == "__main__":
-    run_experiment("masked_lm", work, parse(MaskedLMConfig, __doc__, CONFIG))
+    run_experiment("masked_lm", pretrain_report, parse(MaskedLMConfig, __doc__, CONFIG))

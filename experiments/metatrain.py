@@ -15,7 +15,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
@@ -31,6 +31,7 @@ from metarep_jax.stages.figures import (
 )
 from metarep_jax.stages.metatrain import training_episode, with_fitting_episode
 from metarep_jax.stages.pretrain import has_images
+from metarep_jax.stages.starting_models import load_model
 
 
 @dataclasses.dataclass(frozen=True)

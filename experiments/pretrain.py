@@ -11,63 +11,9 @@
 Writes config, metrics, checkpoints, figures, report.md, result.json and the model; the same command resumes.
 """
 
-import dataclasses
-from typing import ClassVar
-
-import cattrs
-
-from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
-from metarep_jax.data import Splits
-from metarep_jax.encoders import EncoderConfig
-from metarep_jax.model import modules_named
-from metarep_jax.pretrain import ObjectiveConfig
-from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, pretrain
-from metarep_jax.stages.evaluate import as_cells, few_shot_rows, joined, log_notes, probes
-from metarep_jax.stages.features import untrained_model
-from metarep_jax.stages.figures import curves_figure, embedding_figure, views_figure
-from metarep_jax.stages.judge import judge_trained
-from metarep_jax.stages.pretrain import has_images, with_views
-
-
-@dataclasses.dataclass(frozen=True)
-class PretrainConfig(CommonConfig):
-    """Flags of experiments.pretrain."""
-
-    encoder: EncoderConfig = EncoderConfig()
-    """Which encoder, and its shape."""
-    pretrain: PretrainSettings = PretrainSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
-
-    shorthands: ClassVar[dict[str, str]] = {"objective": "pretrain.objective"}
-    usual: ClassVar[tuple[str, ...]] = (EncoderConfig().name, ObjectiveConfig().name)  # not in the run folder's name
-
-    @property
-    def default_folder(self) -> str:
-        """Objectives and encoders do not share a folder."""
-        own = (self.encoder.name, self.pretrain.objective.name)
-        return folder_of(super().default_folder, *(name for name in own if name not in self.usual))
-
-
-def work(config: PretrainConfig, splits: Splits, compute: Compute) -> Report:
-    """Trains, and judges the features and the objective by itself."""
-    folder, settings = compute.folder, with_views(config.pretrain, splits)
-    notes = log_notes(config.evaluate.notes(splits))
-    model = pretrain(settings, splits, compute, encoder=config.encoder)
-    rows = {"untrained": untrained_model(model.spec.encoder, splits, compute, settings.whiten), "pretrained": model}
-    own = modules_named(cattrs.unstructure(settings.objective))  # whoever typed its name trusts it
-    judged = judge_trained(folder, model.spec.encoder, splits, compute, allow=own)
-    cells = joined(few_shot_rows(rows, splits, config.evaluate, compute), judged.cells)
-    if splits.fixed_classes:
-        cells = joined(cells, {row: as_cells(probes(each, splits)) for row, each in rows.items()})
-    several = splits.test.count.shape[0] > 1
-    figures = [
-        *([views_figure(folder, splits, compute, settings.augment)] if has_images(splits) else []),
-        curves_figure(folder, {"pretrain": folder}),
-        *([embedding_figure(folder, splits, model)] if several else []),
-        *judged.figures,
-    ]
-    return Report(cells, figures, notes)
-
+from experiments.cli import parse, run_experiment
+from experiments.configs import PretrainConfig
+from experiments.reports import pretrain_report
 
 if __name__ == "__main__":
-    run_experiment("pretrain", work, parse(PretrainConfig, __doc__))
+    run_experiment("pretrain", pretrain_report, parse(PretrainConfig, __doc__))

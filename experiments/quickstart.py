@@ -7,9 +7,9 @@ scratch, meta-learned after pretraining, distilled student) and says what each s
 """
 
 from experiments.cli import parse, run_experiment
-from experiments.pipeline import work
-from experiments.pipeline_config import PipelineConfig
+from experiments.configs import PipelineConfig
 from experiments.presets.pipeline import QUICKSTART
+from experiments.reports import pipeline_report
 
 if __name__ == "__main__":
-    run_experiment("quickstart", work, parse(PipelineConfig, __doc__, default=QUICKSTART))
+    run_experiment("quickstart", pipeline_report, parse(PipelineConfig, __doc__, default=QUICKSTART))

@@ -10,7 +10,7 @@ where an interrupted run stopped.
 import dataclasses
 from pathlib import Path
 
-from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, RoundsSettings, pretrain, rounds
@@ -18,6 +18,7 @@ from metarep_jax.stages.evaluate import few_shot_rows, log_notes
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import bars_figure, curves_figure, embedding_figure
 from metarep_jax.stages.rounds import WHITEN_AFTER
+from metarep_jax.stages.starting_models import load_model
 
 
 @dataclasses.dataclass(frozen=True)

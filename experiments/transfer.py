@@ -12,12 +12,13 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from experiments.cli import CommonConfig, Report, folder_of, load_model, parse, run_experiment
+from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import ClassSettings, Compute, class_accuracy, transfer
 from metarep_jax.stages.evaluate import as_cells, parameter_cells
 from metarep_jax.stages.figures import curves_figure
+from metarep_jax.stages.starting_models import load_model
 from metarep_jax.stages.transfer import TransferMode
 
 

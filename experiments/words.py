@@ -110,18 +110,18 @@ def member_name(name: str) -> str:
 
 def _refuse_unknown(words: Sequence[str], path: str, kind: type[Choice], name: str) -> None:
     """Raises ValueError for a flag below a choice that its factory has no keyword for; lists those that it has."""
-    there, prefix = keywords_below(kind, name, path), f"--{_dashes(path)}."
-    known = {"name", *map(_dashes, there)} | {f"no-{_dashes(key)}" for key, of in there.items() if of.type is bool}
+    there, prefix = keywords_below(kind, name, path), f"--{dashes(path)}."
+    known = {"name", *map(dashes, there)} | {f"no-{dashes(key)}" for key, of in there.items() if of.type is bool}
     for word in words:
-        flag = _dashes(word.partition("=")[0])
+        flag = dashes(word.partition("=")[0])
         if flag.startswith(prefix) and flag.removeprefix(prefix) not in known:
             keyword = flag.removeprefix(prefix)
-            raise ValueError(no_setting(kind.what, name, keyword, tuple(there), lambda key: prefix + _dashes(key)))
+            raise ValueError(no_setting(kind.what, name, keyword, tuple(there), lambda key: prefix + dashes(key)))
 
 
 def join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _dashes(name: str) -> str:
+def dashes(name: str) -> str:
     return name.replace("_", "-")

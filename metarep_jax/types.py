@@ -52,19 +52,25 @@ class Episode(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeSpec:
-    """The shape of a task: ``way`` classes, ``shot`` support and ``query`` query examples a class.
+    """The shape of a task.
 
-    ``rotations``: "none"; "classes", every quarter turn of a class is a class of its own; "random", each class of an
-    episode is turned by one random quarter turn. ``least_way`` and ``least_shot`` make mixed episodes: each draws its
-    own number of classes and of support examples a class between these and ``way`` and ``shot``, and masks the rest.
+    With ``least_way`` or ``least_shot`` episodes are mixed: each draws its own number of classes and of support
+    examples a class between these and ``way`` and ``shot``, and masks the rest.
     """
 
     way: int = 5
+    """Classes of a task."""
     shot: int = 1
+    """Support examples a class."""
     query: int = 15
+    """Query examples a class."""
     rotations: Rotations = "none"
+    """classes: every quarter turn of a class is a class of its own; random: each class of an episode is turned by one
+    random quarter turn."""
     least_way: int | None = None
+    """Mixed episodes: the least number of classes."""
     least_shot: int | None = None
+    """Mixed episodes: the least number of support examples a class."""
 
     def __post_init__(self):
         for name, least in (("way", 1), ("shot", 1), ("query", 0)):

@@ -109,7 +109,7 @@ def pretraining_step(
 ) -> tuple[Candidate, list]:
     """``training_step`` of a pretraining from its own start, which ``last`` holds before the first step."""
     params, state = jax.jit(trainable.init)(make_roots([0]).init, batch)
-    made = make_optimiser(optimiser, total_steps=1_000_000)  # a constant rate: the total does not matter
+    made = make_optimiser(optimiser, 1_000_000)  # a constant rate: the total does not matter
     return training_step(trainable, params, state, batch, devices=devices, optimiser=made)
 
 

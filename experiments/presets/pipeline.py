@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.pipeline_config import PipelineConfig
+from experiments.configs import PipelineConfig
 from metarep_jax.data import DataConfig
 from metarep_jax.distill import loss_of
 from metarep_jax.encoders import EncoderConfig

@@ -1,6 +1,6 @@
 """A distillation loss by the names of its terms, with their weights: each term's settings are its factory's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metarep_jax.choices import Choice, WeightedChoices
@@ -24,6 +24,11 @@ class TermConfig(Choice):
     supplied = frozenset({"axis_name"})
     default = "cross_entropy"
     weighted = True
+
+    def __init__(self, name: str = "", keywords: Sequence[tuple[str, Any]] = (), **more: Any):
+        super().__init__(name, keywords, **more)
+        if self.name in TERMS:  # values out of range are refused here
+            self.build()
 
 
 class LossConfig(WeightedChoices):

@@ -48,7 +48,9 @@ def guess_hidden_words(
     if not len(chosen):
         return []
     guesses = jax.jit(objective.judge.guess)(params, state, jnp.asarray(chosen), jnp.asarray(place))
-    return [hidden_word(tokenizer, *each) for each in zip(chosen, place, *map(np.asarray, guesses), strict=True)]
+    return [
+        hidden_word(tokenizer, *each) for each in zip(chosen, place.tolist(), *map(np.asarray, guesses), strict=True)
+    ]
 
 
 def choose_words(

@@ -1,7 +1,7 @@
 """Which meta-learner: by its name here, or by the dotted path of a factory of your own."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -59,6 +59,11 @@ class LearnerConfig(Choice):
     known = LEARNERS
     supplied = frozenset({"encoder", "way", "head"})
     default = "maml"
+
+    def __init__(self, name: str = "", keywords: Sequence[tuple[str, Any]] = (), **more: Any):
+        super().__init__(name, keywords, **more)
+        if self.name in LEARNERS:  # values out of range are refused here; one of your own is not called before its time
+            self.build(PLACEHOLDER, way=2)
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from metarep_jax.data import Splits, fitting_episode
-from metarep_jax.encoders import EncoderConfig, check_inputs
+from metarep_jax.encoders import EncoderConfig, check_encoder_variables, check_inputs, make_encoder
 from metarep_jax.model import Model
 from metarep_jax.types import EpisodeSpec
 
@@ -50,6 +50,15 @@ def check_model_takes(model: Model, splits: Splits, flag: str) -> None:
     change = [f"--data.channels {own[-1]}"] if shape[-1] != own[-1] else []
     change += [f"--data.image-size {own[0]}"] if shape[:2] != own[:2] else []
     raise ValueError(f"{message}; set {' and '.join(change)} to match")
+
+
+def check_start(start: Model, splits: Splits) -> None:
+    """Raises ValueError when the encoder of --start has no weights for inputs of the data's shape; says what to set."""
+    try:
+        check_encoder_variables(make_encoder(start.spec.encoder), start.encoder_params, splits.train.inputs[:2])
+    except ValueError:
+        check_model_takes(start, splits, "--start")
+        raise
 
 
 def check_new_classes(splits: Splits, what: str) -> None:

@@ -1,13 +1,17 @@
 """The objective of a finished stage 1 judged by itself on the test rows, where the stage kept it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from metarep_jax.data import Splits, make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
+from metarep_jax.encoders.features import compute_features
 from metarep_jax.evaluate.objective_judge import judge_objective
-from metarep_jax.pretrain import make_objective
+from metarep_jax.files import atomic_write
+from metarep_jax.model import Model
+from metarep_jax.pretrain import embedding_health, make_objective
 from metarep_jax.pretrain.trained import load_objective
 from metarep_jax.report import figures
 from metarep_jax.report.results import Cells
@@ -22,6 +26,20 @@ class Judged(NamedTuple):
 
     cells: Cells
     figures: list[Path]
+
+
+def health_rows(models: dict[str, Model], splits: Splits) -> Cells:
+    """Signs of collapse of the models' features of test rows: ``feature_std``, near 1 where directions are spread
+    evenly, and ``feature_rank``, the effective number of dimensions; for data without classes to be judged by."""
+    if splits.test.label.shape[0] < 2:
+        return {}
+    rows: Cells = {}
+    for row, model in models.items():
+        features = compute_features(model.embed, splits.test.inputs)
+        health = embedding_health(features)
+        columns = {"feature_std": health["embedding_std"], "feature_rank": health["effective_rank"]}
+        rows[row] = {name: {"mean": float(value), "ci95": None, "n": len(features)} for name, value in columns.items()}
+    return rows
 
 
 def judge_trained(
@@ -50,6 +68,8 @@ def judge_trained(
     place.mkdir(parents=True, exist_ok=True)
     drawn = []
     if found.words:
+        words = json.dumps([word._asdict() for word in found.words], indent=2, default=float)
+        atomic_write(compute.folder / "masked_words.json", words + "\n")
         drawn.append(place / "masked_words.png")
         figures.save_masked_words(drawn[-1], found.words)
     if found.pictures.reconstructions is not None:

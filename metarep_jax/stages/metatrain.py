@@ -14,7 +14,7 @@ from metarep_jax.encoders.features import compute_features
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
-from metarep_jax.stages.checks import check_encoder_takes, check_new_classes, fit_default_episode
+from metarep_jax.stages.checks import check_encoder_takes, check_new_classes, check_start, fit_default_episode
 from metarep_jax.stages.compute import PARTITIONS, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import tokenizer_digest
@@ -77,6 +77,8 @@ def metatrain(
     source = features or start
     if embed is None and source is not None:
         embed = source.embed
+    if start is not None:
+        check_start(start, splits)
     fitted, notes = with_fitting_episode(settings, splits, config)
 
     def train(inputs: Inputs) -> Model:

@@ -15,7 +15,7 @@ from metarep_jax.evaluate import Interval, interval, split_examples
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
-from metarep_jax.stages.checks import check_encoder_takes, check_model_takes
+from metarep_jax.stages.checks import check_encoder_takes, check_start
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.pretrain import with_epochs
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
@@ -70,7 +70,7 @@ def transfer(
             f"{'give' if start is None else 'leave out'} --start"
         )
     if start is not None:
-        check_model_takes(start, splits, "--start")
+        check_start(start, splits)
         settings = dataclasses.replace(settings, encoder=start.spec.encoder)
     return train_on_classes(
         settings,

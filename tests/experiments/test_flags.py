@@ -9,6 +9,7 @@ from experiments.flags import parse, parse_preset
 from metarep_jax.choices import Choice, WeightedChoices
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig
+from metarep_jax.train import FitConfig
 
 
 def my_learner(encoder, *, way: int, sharpness: float, shape: tuple[int, ...] = (1, 2), on: bool = False):
@@ -90,7 +91,7 @@ def test_a_flag_that_the_chosen_factory_does_not_have_is_refused_with_those_that
 
 def test_names_and_values_that_cannot_be_are_refused(capsys):
     assert "unknown learner 'mamml' (did you mean maml?)" in message_of(capsys, "--learner", "mamml")
-    assert "meta.rounds must be at least 1, got 0" in message_of(capsys, "--meta.rounds", 0)
+    assert "--meta.rounds must be at least 1, got 0" in message_of(capsys, "--meta.rounds", 0)
     assert "--meta.learner.sharpness" in message_of(capsys, "--learner", f"{__name__}:my_learner")
 
 
@@ -163,4 +164,16 @@ def test_weights_and_terms_that_cannot_be_are_refused(capsys):
     ]:
         with pytest.raises(SystemExit):
             parse(WithLoss, "", args=flags)
+        assert message in " ".join(capsys.readouterr().out.split())
+
+
+def test_refusals_name_flags_as_they_are_typed(capsys):
+    config = dataclasses.make_dataclass("WithTraining", [("train", FitConfig, FitConfig())], frozen=True)
+    for kind, flags, message in [
+        (config, ["--train.batch-size", "0"], "error: --train.batch-size must be at least 1, got 0"),
+        (Config, ["--meta.rounds", "0"], "error: --meta.rounds must be at least 1, got 0"),
+        (Config, ["--learner.inner-lr", "-1"], "error: --meta.learner: "),
+    ]:
+        with pytest.raises(SystemExit):
+            parse(kind, "", args=flags)
         assert message in " ".join(capsys.readouterr().out.split())

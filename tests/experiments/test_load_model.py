@@ -6,11 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from experiments.cli import load_model
 from metarep_jax.data import DataConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec, save_model
+from metarep_jax.stages.starting_models import load_model
 
 
 def saved(folder, encoder, tokenizer=""):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import pipeline
+from experiments.cli import parse_preset, run_experiment
+from experiments.presets.pipeline import PRESETS
+from experiments.reports import pipeline_report
 from metarep_jax import load
 from metarep_jax.report.results import read_result
 
@@ -63,9 +65,14 @@ def flags(image_folder, run_folder, **changed):
     return ["classic", *words, "--evaluate.ways", "2", "--evaluate.shots", "1"]
 
 
+def run_pipeline(words):
+    """The experiment's command line."""
+    run_experiment("pipeline", pipeline_report, parse_preset(PRESETS, None, words))
+
+
 def test_the_classic_preset_runs_to_its_table_and_skips_what_is_finished(image_folder, tmp_path, caplog):
     folder = tmp_path / "run"
-    pipeline.main(flags(image_folder, folder))
+    run_pipeline(flags(image_folder, folder))
     result = read_result(folder / "result.json")
     for row in ("untrained", "pretrained", "meta_scratch", "meta_pretrained", "student"):
         cell = result.cells[row]["2w1s"]
@@ -78,7 +85,7 @@ def test_the_classic_preset_runs_to_its_table_and_skips_what_is_finished(image_f
     assert load(folder / "student").adapt(images, [0, 1]).predict(images).probability.shape == (2, 2)
     before = (folder / "student" / "metrics.jsonl").read_bytes()
     with caplog.at_level("INFO"):
-        pipeline.main(flags(image_folder, folder))
+        run_pipeline(flags(image_folder, folder))
     assert caplog.text.count("already") == 4  # stages
     assert (folder / "student" / "metrics.jsonl").read_bytes() == before
     again = read_result(folder / "result.json")
@@ -96,7 +103,7 @@ def test_the_classic_preset_runs_to_its_table_and_skips_what_is_finished(image_f
 )
 def test_bad_settings_end_with_a_message_and_leave_no_half_run(image_folder, tmp_path, capsys, changed, message):
     with pytest.raises(SystemExit) as ended:
-        pipeline.main(flags(image_folder, tmp_path / "run", **changed))
+        run_pipeline(flags(image_folder, tmp_path / "run", **changed))
     assert ended.value.code != 0
     output = capsys.readouterr()
     assert message in output.out + output.err

@@ -244,6 +244,12 @@ def test_probes_of_fixed_classes_learn_from_the_training_part(fixed):
     assert found["linear probe"].n == fixed.test.label.shape[0] == 9
 
 
+def test_large_images_are_said_with_the_flag_that_helps(tmp_path, caplog):
+    large = few_shot_data(size=96, each=2)
+    pretrain(pretrain_settings(train=fit_config(1)), large, compute(tmp_path), encoder=ENCODER)
+    assert "images are 96×96; --data.image-size 32 has 9 times fewer pixels" in caplog.text
+
+
 def test_views_suit_the_data_and_are_said(tmp_path, caplog):
     for channels, views in ((1, "glyph"), (3, "simclr")):
         data = few_shot_data(channels=channels)

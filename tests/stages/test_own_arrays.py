@@ -14,8 +14,8 @@ from stage_inputs import (
     pretrain_settings,
 )
 
-from experiments.pretrain import PretrainConfig
-from experiments.pretrain import work as pretrain_work
+from experiments.configs import PretrainConfig
+from experiments.reports import pretrain_report as pretrain_work
 from metarep_jax import load, splits_from_arrays
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.stages import (
@@ -66,7 +66,8 @@ def test_images_without_classes_are_judged_by_the_objective_itself_and_by_signs_
     assert {"untrained", "pretrained"} <= report.cells.keys()
     for row in ("untrained", "pretrained"):
         assert np.isfinite(report.cells[row]["loss"]["mean"])
-        assert {"embedding_std", "effective_rank"} <= report.cells[row].keys()
+        assert 0 <= report.cells[row]["feature_std"]["mean"] <= 1.01
+        assert {"feature_std", "feature_rank"} <= report.cells[row].keys()
     assert "no few-shot episodes: they need 2 classes or more to tell apart, and test has 1" in report.notes
 
 

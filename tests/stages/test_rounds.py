@@ -46,6 +46,7 @@ def test_each_round_starts_from_the_one_before_and_a_finished_one_is_not_trained
         assert (one.embed(images) == other.embed(images)).all()
     less = rounds(dataclasses.replace(settings, whiten_after=0.0), splits, start, compute)
     for one, other in zip(first, less, strict=True):
+        assert one.whitening and other.whitening
         turned = one.whitening.matrix @ one.whitening.matrix.T, other.whitening.matrix @ other.whitening.matrix.T
         assert abs(turned[0] - turned[1]).max() > 1e-3  # the encoder is the same, and what follows it is not
         assert (abs(turned[1] - np.eye(len(turned[1]))) < 1e-4).all()

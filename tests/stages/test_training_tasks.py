@@ -1,5 +1,7 @@
 """Where training tasks come from, as the flags of experiments.metatrain say."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -42,7 +44,8 @@ def test_the_shorthand_for_tasks_reaches_their_settings_and_the_learners_still_d
 def test_tasks_without_labels_do_not_need_classes(splits, source):
     assert training_episode(splits, SPEC, labelled=False) == SPEC
     feed = training_tasks(settings(source, "glyph"), splits, Compute(), SPEC, lambda x: x.reshape(len(x), -1) / 255)
-    episodes = jax.eval_shape(lambda: feed.draw(feed.pool, jax.random.key(0), 0, 0, 1))
+    draw: Any = feed.draw
+    episodes = jax.eval_shape(lambda: draw(feed.pool, jax.random.key(0), 0, 0, 1))
     assert episodes.support.inputs.shape == (3, 2, 4, 4, 1)
     with pytest.raises(ValueError, match="as many classes"):
         training_episode(splits, SPEC)

@@ -49,7 +49,8 @@ def open_run(
 
     A new folder gets ``config.json``: the config, and the ``inputs``. When the block ends without an error after
     another number of steps, that number and a ``history`` of what it was are written to it. When it ends with a
-    ValueError before anything was trained, a new folder's file is taken back: what was refused binds no later run.
+    ValueError or OSError before anything was trained, a new folder's file is taken back: what was refused binds no
+    later run.
 
     Args:
       folder: the run's.
@@ -76,7 +77,7 @@ def open_run(
             atomic_write(file, _text(config | ({} if inputs is None else {"inputs": inputs})))
             try:
                 yield RunFolder(path, resumed=False)
-            except ValueError:
+            except (ValueError, OSError):
                 if not any(path.glob("**/checkpoints/*")) and not any(path.glob("**/model/spec.json")):
                     file.unlink(missing_ok=True)
                 raise

@@ -1,11 +1,31 @@
-"""The flags of the three stages in a row."""
+"""The flags that several experiments share: those of stage 1, and of the three stages in a row."""
 
 import dataclasses
 from typing import ClassVar
 
-from experiments.cli import CommonConfig
+from experiments.cli import CommonConfig, folder_of
 from metarep_jax.encoders import EncoderConfig
+from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.stages import DistilSettings, EvaluateSettings, MetatrainSettings, PretrainSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig(CommonConfig):
+    """Flags of experiments.pretrain."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    """Which encoder, and its shape."""
+    pretrain: PretrainSettings = PretrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    shorthands: ClassVar[dict[str, str]] = {"objective": "pretrain.objective"}
+    usual: ClassVar[tuple[str, ...]] = (EncoderConfig().name, ObjectiveConfig().name)  # not in the run folder's name
+
+    @property
+    def default_folder(self) -> str:
+        """Objectives and encoders do not share a folder."""
+        own = (self.encoder.name, self.pretrain.objective.name)
+        return folder_of(super().default_folder, *(name for name in own if name not in self.usual))
 
 
 @dataclasses.dataclass(frozen=True)
