@@ -134,7 +134,7 @@ def adamw(rate: float, steps: int) -> OptimiserConfig:
 
 def fit_of(steps: int, batch: int) -> FitConfig:
     """Twenty lines of metrics and five checkpoints."""
-    every = {"log_every": max(steps // 20, 1), "checkpoint_every": max(steps // 5, 1)}
+    every: dict[str, Any] = {"log_every": max(steps // 20, 1), "checkpoint_every": max(steps // 5, 1)}
     return FitConfig(steps=steps, batch_size=batch, tensorboard=False, **every)
 
 
