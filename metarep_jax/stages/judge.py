@@ -21,7 +21,6 @@ from metarep_jax.stages.evaluate import as_cells
 from metarep_jax.stages.pretrain import has_images
 from metarep_jax.train import on_main_process
 
-
 log = logging.getLogger(__name__)
 
 
