@@ -13,7 +13,7 @@ from metarep_jax.stages.evaluate import as_cells, few_shot_rows, joined, log_not
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import bars_figure, curves_figure, embedding_figure, episode_figure, views_figure
 from metarep_jax.stages.judge import health_rows, judge_trained
-from metarep_jax.stages.metatrain import training_episode
+from metarep_jax.stages.metatrain import training_episode, with_fitting_episode
 from metarep_jax.stages.pipeline import pipeline
 from metarep_jax.stages.pretrain import has_images, with_views
 
@@ -50,16 +50,18 @@ def pretrain_report(config: PretrainConfig, splits: Splits, compute: Compute) ->
 
 def pipeline_report(config: PipelineConfig, splits: Splits, compute: Compute) -> Report:
     """All stages, their table, and what each buys."""
-    folder, models = compute.folder, pipeline(config, splits, compute)
+    folder, notes = compute.folder, log_notes(config.evaluate.notes(splits))
+    models = pipeline(config, splits, compute)
     cells = few_shot_rows(models, splits, config.evaluate, compute, modes=True)
     for row, more in parameter_cells(models).items():
         cells[row] |= more
-    labelled, learner = config.meta.tasks.source == "labels", models["meta_scratch"].learner(config.meta.episode.way)
+    meta, shrunk = with_fitting_episode(config.meta, splits, config.encoder)
+    labelled, learner = meta.tasks.source == "labels", models["meta_scratch"].learner(meta.episode.way)
     curves = {row: folder / row for row in ("pretrain", *models) if (folder / row / "metrics.jsonl").is_file()}
     figures = [
-        views_figure(folder, splits, compute, config.pretrain.augment),
+        views_figure(folder, splits, compute, with_views(config.pretrain, splits).augment),
         *(
-            [episode_figure(folder, splits, compute, training_episode(splits, config.meta.episode, learner))]
+            [episode_figure(folder, splits, compute, training_episode(splits, meta.episode, learner))]
             if labelled
             else []
         ),
@@ -67,7 +69,7 @@ def pipeline_report(config: PipelineConfig, splits: Splits, compute: Compute) ->
         embedding_figure(folder, splits, models["student"]),
         bars_figure(folder, {row: cells[row] for row in models}),
     ]
-    return Report(cells, figures, what_each_stage_buys(cells))
+    return Report(cells, figures, [*what_each_stage_buys(cells), *shrunk, *notes])
 
 
 def what_each_stage_buys(cells: dict[str, dict[str, Any]]) -> list[str]:

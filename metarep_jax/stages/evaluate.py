@@ -131,7 +131,7 @@ def evaluate(
     settings, compute = settings or EvaluateSettings(), compute or Compute()
     specs = settings.columns_of(model, splits.protocol, splits.test)
     episodes = settings.episodes or splits.protocol.episodes
-    with track("evaluate", len(specs), unit="columns") as show:
+    with track("evaluate", len(specs), unit="columns", visible=bool(specs)) as show:
         return few_shot_columns(model, splits, specs, compute, episodes=episodes, views=settings.views, show=show)
 
 
@@ -239,7 +239,7 @@ def few_shot_rows(
     judged = {row: specs if settings.every_mode else specs[:1] for row, specs in columns.items()}
     total = sum(len(columns[row]) + len(judged[row]) * len(with_modes[row]) for row in models)
     done = 0
-    with track("evaluate", total, unit="columns") as advance:
+    with track("evaluate", total, unit="columns", visible=total > 0) as advance:
 
         def show_row(row: str) -> Show:
             before = done

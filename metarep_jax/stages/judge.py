@@ -1,6 +1,7 @@
 """The objective of a finished stage 1 judged by itself on the test rows, where the stage kept it."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from metarep_jax.stages.compute import Compute
 from metarep_jax.stages.evaluate import as_cells
 from metarep_jax.stages.pretrain import has_images
 from metarep_jax.train import on_main_process
+
+log = logging.getLogger(__name__)
 
 
 class Judged(NamedTuple):
@@ -58,6 +61,7 @@ def judge_trained(
     trained = load_objective(folder, allow=allow)
     if trained is None or not on_main_process() or not splits.test.label.shape[0]:
         return Judged({}, [])
+    log.info("judging %s by itself on %d test rows", trained.config.name, splits.test.label.shape[0])
     augment = make_augment(trained.augment) if has_images(splits) else None
     objective = make_objective(trained.config, make_encoder(encoder), augment=augment, total_steps=trained.total_steps)
     found = judge_objective(

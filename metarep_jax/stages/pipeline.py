@@ -1,7 +1,7 @@
 """The three stages in a row: features without labels, meta-learned from scratch and from them, and distilled."""
 
 import logging
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 TEACHER_EPISODES = 1000  # on validation classes, by which the teacher is chosen
 
 
+@runtime_checkable
 class PipelineSettings(Protocol):
     """The settings of all stages; ``second`` is another learner beside ``meta``, trained where ``with_second``."""
 

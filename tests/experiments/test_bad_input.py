@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import distill, evaluate, metatrain, pretrain
+from experiments import distill, evaluate, metatrain
 from experiments.cli import run_experiment
+from experiments.configs import PretrainConfig
 from experiments.flags import parse
+from experiments.reports import pretrain_report
 
 SIZE = 8
 
@@ -31,7 +33,7 @@ def images(tmp_path):
 
 
 EXPERIMENTS = {
-    "pretrain": (pretrain.PretrainConfig, pretrain.work),
+    "pretrain": (PretrainConfig, pretrain_report),
     "metatrain": (metatrain.MetatrainConfig, metatrain.work),
     "distill": (distill.DistillConfig, distill.work),
     "evaluate": (evaluate.EvaluateConfig, evaluate.work),

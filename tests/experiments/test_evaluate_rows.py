@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from test_bad_input import folder_of_images
 
-from experiments import evaluate, pretrain
+from experiments import evaluate
 from experiments.cli import run_experiment
+from experiments.configs import PretrainConfig
 from experiments.flags import parse
+from experiments.reports import pretrain_report
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.protocols import find_protocol
 from metarep_jax.stages.evaluate import EvaluateSettings, joined, mean_over_models
@@ -51,12 +53,12 @@ def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder_and_at_
 
     def run(name, experiment, config, *words):
         words = [str(word) for word in (*common, "--run-folder", tmp_path / name, *words)]
-        run_experiment(name, experiment.work, parse(config, "", args=words))
+        run_experiment(name, experiment, parse(config, "", args=words))
         return json.loads((tmp_path / name / "result.json").read_text())["cells"]
 
-    trained = run("pretrain", pretrain, pretrain.PretrainConfig, *train)
+    trained = run("pretrain", pretrain_report, PretrainConfig, *train)
     folders = [tmp_path / "pretrain", tmp_path / "pretrain"]
-    judged = run("evaluate", evaluate, evaluate.EvaluateConfig, "--model", *folders)
+    judged = run("evaluate", evaluate.work, evaluate.EvaluateConfig, "--model", *folders)
     assert {"model", "linear probe", "nearest neighbours"} <= judged.keys()
     own = {"loss", "elbo", "kl", "importance_weighted_bound"}
     assert own <= trained["pretrained"].keys()
@@ -66,13 +68,15 @@ def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder_and_at_
     for figure in ("reconstructions", "interpolations", "samples", "embedding"):
         assert (tmp_path / "evaluate" / "figures" / f"{figure}.png").is_file()
 
-    last = run("last", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 2)
+    last = run("last", evaluate.work, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 2)
     assert last["model"] == judged["model"] and last["linear probe"] == judged["linear probe"]
     shutil.rmtree(tmp_path / "pretrain" / "model")
-    latest = run("latest", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 0)
+    latest = run("latest", evaluate.work, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 0)
     assert latest == last
     refused = {"is not finished.*--checkpoint 0": [], "no checkpoint of step 9; there are: 1, 2": ["--checkpoint", 9]}
     for said, words in refused.items():
         with pytest.raises(SystemExit):
-            run(f"refused{len(words)}", evaluate, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", *words)
+            run(
+                f"refused{len(words)}", evaluate.work, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", *words
+            )
         assert re.search(said, " ".join(capsys.readouterr().out.split()))

@@ -6,7 +6,9 @@ import pytest
 
 from experiments import evaluate, metatrain, pretrain
 from experiments.cli import run_experiment
+from experiments.configs import PretrainConfig
 from experiments.flags import parse
+from experiments.reports import pretrain_report
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
 
@@ -34,12 +36,13 @@ def run(tmp_path, experiment, name, *words):
     common += ["--data.length", 8, "--data.vocabulary", 300, "--run-folder", tmp_path / name, "--devices", 2]
     common += ["--evaluate.ways", 2, "--evaluate.shots", 1, "--evaluate.episodes", 8]
     configs = {
-        pretrain: pretrain.PretrainConfig,
+        pretrain: PretrainConfig,
         evaluate: evaluate.EvaluateConfig,
         metatrain: metatrain.MetatrainConfig,
     }
+    works = {pretrain: pretrain_report, evaluate: evaluate.work, metatrain: metatrain.work}
     config = parse(configs[experiment], "", args=[str(word) for word in (*common, *words)])
-    run_experiment(name, experiment.work, config)
+    run_experiment(name, works[experiment], config)
 
 
 MODEL = ["--encoder.name", "transformer", "--encoder.width", 8, "--encoder.depth", 1, "--encoder.heads", 2]

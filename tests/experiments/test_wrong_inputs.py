@@ -3,12 +3,14 @@
 import pytest
 from test_bad_input import SIZE, folder_of_images
 
-from experiments import distill, evaluate, metatrain, pretrain, rounds, transfer
+from experiments import distill, evaluate, metatrain, rounds, transfer
 from experiments.cli import run_experiment
+from experiments.configs import PretrainConfig
 from experiments.flags import parse
+from experiments.reports import pretrain_report
 
 EXPERIMENTS = {
-    "pretrain": (pretrain.PretrainConfig, pretrain.work),
+    "pretrain": (PretrainConfig, pretrain_report),
     "metatrain": (metatrain.MetatrainConfig, metatrain.work),
     "distill": (distill.DistillConfig, distill.work),
     "transfer": (transfer.TransferConfig, transfer.work),
