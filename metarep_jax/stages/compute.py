@@ -77,7 +77,13 @@ class Compute:
         return partial(map_over_keys, devices=local_devices(self.devices))
 
     def training_devices(self, train: FitConfig) -> list:
-        """Those that a training uses: as many as divide its batch; all, where their number was given."""
+        """Those that a training uses: as many as divide its batch; all, where their number was given.
+
+        Raises:
+          ValueError: for several seeds at once, since a stage hands one model on.
+        """
+        if train.seeds != 1:
+            raise ValueError(f"--….train.seeds must be 1 in a stage, got {train.seeds}; give --seeds {train.seeds}")
         devices = local_devices(self.devices)
         return devices if self.devices is not None else dividing_devices(devices, train.batch_size, train.accumulate)
 

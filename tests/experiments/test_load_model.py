@@ -4,9 +4,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from metarep_jax.data import DataConfig
+from metarep_jax.data import DataConfig, splits_from_arrays
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec, save_model
@@ -22,9 +23,10 @@ def saved(folder, encoder, tokenizer=""):
 
 def splits_of(rate=8000, tokenizer="") -> Any:
     """What is asked of splits: recordings, or rows of token ids."""
-    config, inputs = DataConfig("synthetic-speech", rate=rate), jnp.zeros((1, 40), jnp.int16)
+    config, inputs = DataConfig("synthetic-speech", rate=rate), np.zeros((1, 40), np.int16)
     token_ids = SimpleNamespace(digest=tokenizer) if tokenizer else None
-    return SimpleNamespace(config=config, tokenizer=token_ids, train=SimpleNamespace(inputs=inputs))
+    splits: Any = splits_from_arrays(train=(inputs, np.zeros(1, np.int32)))
+    return splits._replace(config=config, tokenizer=token_ids)
 
 
 def test_recordings_at_another_rate_are_refused_with_the_flag_that_helps(tmp_path):

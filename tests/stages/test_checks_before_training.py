@@ -257,3 +257,8 @@ def test_views_suit_the_data_and_are_said(tmp_path, caplog):
             pretrain(pretrain_settings(augment="auto"), data, compute(tmp_path / views), encoder=ENCODER)
         assert f"views by {views}, which suits the data; another by --pretrain.augment" in caplog.text
     assert np.isfinite(probes(model_for(data), data)["linear probe"].mean)
+
+
+def test_several_seeds_at_once_are_refused_with_the_flag_for_one_after_the_other():
+    with pytest.raises(ValueError, match=r"train.seeds must be 1 in a stage, got 2; give --seeds 2"):
+        Compute(Path("unused")).training_devices(FitConfig(seeds=2))
