@@ -1,6 +1,7 @@
 """What would spoil a training is said before its first step, with what to change; what is left out has its note."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.stages import (
+    Compute,
     DistilSettings,
     EvaluateSettings,
     MetatrainSettings,
@@ -37,7 +39,7 @@ from metarep_jax.stages.evaluate import few_shot_rows, frozen_features, probe_no
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import serves_tasks, views_figure
 from metarep_jax.stages.metatrain import with_fitting_episode
-from metarep_jax.train import OptimiserConfig
+from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 
 
