@@ -18,7 +18,7 @@ from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity, model_identity
-from metarep_jax.stages.evaluate import mean_over_models
+from metarep_jax.stages.result_cells import mean_over_models
 from metarep_jax.stages.starting_models import load_model
 from metarep_jax.train import Input, TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 

@@ -15,10 +15,11 @@ from experiments.cli import CommonConfig, Report, folder_of, parse, run_experime
 from metarep_jax.data import Splits
 from metarep_jax.stages import Compute, DistilSettings, EvaluateSettings, class_accuracy, distil
 from metarep_jax.stages.distil import DistilMode, with_fitting_episode
-from metarep_jax.stages.evaluate import as_cells, few_shot_rows, log_notes, parameter_cells
+from metarep_jax.stages.evaluate import few_shot_rows, log_notes
 from metarep_jax.stages.figures import curves_figure, episode_figure
 from metarep_jax.stages.metatrain import training_episode
 from metarep_jax.stages.pretrain import has_images
+from metarep_jax.stages.result_cells import as_cells, parameter_cells
 from metarep_jax.stages.starting_models import load_model
 
 

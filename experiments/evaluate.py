@@ -26,18 +26,11 @@ from metarep_jax.report.results import Cells
 from metarep_jax.stages import Compute, EvaluateSettings
 from metarep_jax.stages.checkpoints import model_at
 from metarep_jax.stages.checks import check_model_takes
-from metarep_jax.stages.evaluate import (
-    BASELINES,
-    few_shot_rows,
-    frozen_features,
-    joined,
-    log_notes,
-    mean_over_models,
-    probe_note,
-    probe_rows,
-)
+from metarep_jax.stages.class_probes import probe_note, probe_rows
+from metarep_jax.stages.evaluate import BASELINES, few_shot_rows, frozen_features, log_notes
 from metarep_jax.stages.figures import embedding_figure
 from metarep_jax.stages.judge import Judged, judge_trained
+from metarep_jax.stages.result_cells import joined, mean_over_models
 from metarep_jax.stages.starting_models import check_model, load_model
 
 

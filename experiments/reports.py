@@ -9,13 +9,15 @@ from experiments.configs import PipelineConfig, PretrainConfig
 from metarep_jax.data import Splits
 from metarep_jax.model import modules_named
 from metarep_jax.stages import Compute, pretrain
-from metarep_jax.stages.evaluate import as_cells, few_shot_rows, joined, log_notes, parameter_cells, probes
+from metarep_jax.stages.class_probes import probes
+from metarep_jax.stages.evaluate import few_shot_rows, log_notes
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import bars_figure, curves_figure, embedding_figure, episode_figure, views_figure
 from metarep_jax.stages.judge import health_rows, judge_trained
 from metarep_jax.stages.metatrain import training_episode, with_fitting_episode
 from metarep_jax.stages.pipeline import pipeline
 from metarep_jax.stages.pretrain import has_images, with_views
+from metarep_jax.stages.result_cells import as_cells, joined, parameter_cells
 
 COMPARED = {
     "Pretraining without labels": ("pretrained", "untrained"),

@@ -16,8 +16,8 @@ from experiments.cli import CommonConfig, Report, folder_of, parse, run_experime
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import ClassSettings, Compute, class_accuracy, transfer
-from metarep_jax.stages.evaluate import as_cells, parameter_cells
 from metarep_jax.stages.figures import curves_figure
+from metarep_jax.stages.result_cells import as_cells, parameter_cells
 from metarep_jax.stages.starting_models import load_model
 from metarep_jax.stages.transfer import TransferMode
 

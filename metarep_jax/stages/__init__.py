@@ -6,9 +6,10 @@ student = distil(DistilSettings(), splits, learner, Compute("runs/student"))
 evaluate(student, splits)
 """
 
+from metarep_jax.stages.columns import EvaluateSettings
 from metarep_jax.stages.compute import Compute
 from metarep_jax.stages.distil import DistilSettings, distil
-from metarep_jax.stages.evaluate import EvaluateSettings, evaluate
+from metarep_jax.stages.evaluate import evaluate
 from metarep_jax.stages.metatrain import MetatrainSettings, metatrain
 from metarep_jax.stages.pretrain import PretrainSettings, pretrain
 from metarep_jax.stages.rounds import RoundsSettings, rounds

@@ -17,8 +17,8 @@ from metarep_jax.pretrain.trained import load_objective
 from metarep_jax.report import figures
 from metarep_jax.report.results import Cells
 from metarep_jax.stages.compute import Compute
-from metarep_jax.stages.evaluate import as_cells
 from metarep_jax.stages.pretrain import has_images
+from metarep_jax.stages.result_cells import as_cells
 from metarep_jax.train import on_main_process
 
 log = logging.getLogger(__name__)

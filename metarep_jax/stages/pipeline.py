@@ -6,9 +6,10 @@ from typing import Protocol, runtime_checkable
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
+from metarep_jax.stages.columns import EvaluateSettings
 from metarep_jax.stages.compute import Compute
 from metarep_jax.stages.distil import DistilSettings, distil
-from metarep_jax.stages.evaluate import BASELINES, EvaluateSettings, few_shot_columns, frozen_features
+from metarep_jax.stages.evaluate import BASELINES, few_shot_columns, frozen_features
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.metatrain import MetatrainSettings, metatrain
 from metarep_jax.stages.pretrain import PretrainSettings, pretrain

@@ -26,8 +26,9 @@ from metarep_jax.pretrain import ObjectiveConfig, collapse_warning, is_judged_al
 from metarep_jax.pretrain.trained import TrainedObjective, save_objective
 from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.checks import check_encoder_takes, check_rows
+from metarep_jax.stages.columns import EvaluateSettings
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
-from metarep_jax.stages.evaluate import EvaluateSettings, few_shot_columns
+from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit, on_main_process, pretraining
 from metarep_jax.types import Feed, Objective, Partnered, Pool

@@ -15,7 +15,8 @@ from experiments.flags import parse
 from experiments.reports import pretrain_report
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.protocols import find_protocol
-from metarep_jax.stages.evaluate import EvaluateSettings, joined, mean_over_models
+from metarep_jax.stages.columns import EvaluateSettings
+from metarep_jax.stages.result_cells import joined, mean_over_models
 
 
 def cell(mean, ci95=1.0, n=10):

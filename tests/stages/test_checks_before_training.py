@@ -34,8 +34,9 @@ from metarep_jax.stages import (
     pretrain,
     transfer,
 )
+from metarep_jax.stages.class_probes import probe_note, probes
 from metarep_jax.stages.distil import with_fitting_episode as distil_episode
-from metarep_jax.stages.evaluate import few_shot_rows, frozen_features, probe_note, probes
+from metarep_jax.stages.evaluate import few_shot_rows, frozen_features
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import serves_tasks, views_figure
 from metarep_jax.stages.metatrain import with_fitting_episode
