@@ -134,6 +134,7 @@ def test_the_reader_s_guide_is_the_stack_of_a_training(reader, monkeypatch):
     words = f"--learner maml --encoder mlp --encoder.width 4 --data.classes 12 {DATA} {TEST}"
     fit = "--meta.train.steps 1 --meta.train.batch-size 1 --meta.validation-episodes 1 --meta.episode.query 1"
     monkeypatch.setattr(sys, "argv", ["metatrain", *shlex.split(f"{words} {fit}"), "--run-folder", "run"])
+    monkeypatch.delitem(sys.modules, "experiments.metatrain", raising=False)
     runpy.run_module("experiments.metatrain", run_name="__main__")
     seen = [(str(path.relative_to(ROOT)), name) for path, name in stacks[0] if path.name != Path(__file__).name]
     assert [hop for hop in seen if not hop[0].startswith("tests")] == guide[:-1]

@@ -11,6 +11,14 @@ from metarep_jax.train import Terminated
 from metarep_jax.train.signals import catch_termination, shield_children
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Ctrl-C as in a terminal: a shell starts its background jobs with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_an_inner_listener_noticed_the_outer_one_and_later_ones_know_and_then_all_is_as_before(number):
     before = signal.getsignal(number)
