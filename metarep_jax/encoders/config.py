@@ -25,7 +25,7 @@ class EncoderConfig(Choice):
 
     def __init__(self, name: str = "", keywords: Sequence[tuple[str, Any]] = (), **more: Any):
         super().__init__(name, keywords, **more)
-        self.build(wanted=nn.Module)
+        self.build(wanted=nn.Module, conv="lax")  # "auto" would ask for the backend, which must not start on import
 
 
 def make_encoder(
