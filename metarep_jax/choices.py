@@ -246,16 +246,6 @@ def argument_lines(docstring: str) -> dict[str, str]:
     return found
 
 
-def dotted_paths(tree: Any) -> list[str]:
-    """The dotted paths that plain values of configs name, at any depth: each would import a module when it is read."""
-    if isinstance(tree, Mapping):
-        own = [tree["name"]] if isinstance(tree.get("name"), str) and re.fullmatch(r"[\w.]+:\w+", tree["name"]) else []
-        return own + [path for value in tree.values() for path in dotted_paths(value)]
-    if isinstance(tree, list | tuple):
-        return [path for value in tree for path in dotted_paths(value)]
-    return []
-
-
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if text[:1].isascii() else text
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import cattrs
 import pytest
 
-from metarep_jax.choices import REQUIRED, Choice, argument_lines, dotted_paths, keywords_of
+from metarep_jax.choices import REQUIRED, Choice, argument_lines, keywords_of
+from metarep_jax.model import modules_named
 
 
 def plain(base, *, width: int = 4, rates: tuple[float, ...] = (0.1,), where: Path | None = None, axis: str = "x"):
@@ -103,13 +104,13 @@ def test_something_else_than_what_is_wanted_is_refused():
         PlainConfig().build("b", wanted=int)
 
 
-def test_dotted_paths_are_listed_at_any_depth_and_data_sets_are_none():
+def test_modules_that_plain_values_name_are_listed_at_any_depth():
     tree = {
         "encoder": {"name": "mine:net"},
         "more": [{"name": "plain"}, {"loss": {"name": "a.b:c"}}],
         "name": "tfds x:y",
     }
-    assert dotted_paths(tree) == ["mine:net", "a.b:c"]
+    assert modules_named(tree) == ("tfds x", "mine", "a.b")
 
 
 def test_lines_of_arguments_end_where_the_next_section_begins():

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metarep_jax.choices import dotted_paths
-
 
 def refuse_strangers(plain: Mapping[str, Any], place: Any, allow: Sequence[str] | str = ()) -> None:
     """Raises ValueError when plain values name a dotted path whose module is not in ``allow``; imports nothing.
@@ -26,7 +24,7 @@ def refuse_strangers(plain: Mapping[str, Any], place: Any, allow: Sequence[str] 
 
 def modules_named(plain: Any) -> tuple[str, ...]:
     """The modules that plain values of a config name by dotted paths: who named them oneself may ``allow`` them."""
-    return tuple(dict.fromkeys(path.partition(":")[0] for path in dotted_paths(plain)))
+    return tuple(dict.fromkeys(path.partition(":")[0] for path in _paths(plain)))
 
 
 def _paths(tree: Any) -> list[str]:
