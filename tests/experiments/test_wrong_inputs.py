@@ -6,8 +6,8 @@ from test_bad_input import SIZE, folder_of_images
 from experiments import distill, evaluate, metatrain, rounds, transfer
 from experiments.cli import run_experiment
 from experiments.configs import PretrainConfig
-from experiments.flags import parse
 from experiments.reports import pretrain_report
+from metarep_jax.flags import parse
 
 EXPERIMENTS = {
     "pretrain": (PretrainConfig, pretrain_report),

@@ -120,8 +120,10 @@ def _refuse_unknown(words: Sequence[str], path: str, kind: type[Choice], name: s
 
 
 def join_path(path: str, name: str) -> str:
+    """The path of a field below a path: ``meta``, ``learner`` → ``meta.learner``."""
     return f"{path}.{name}" if path else name
 
 
 def dashes(name: str) -> str:
+    """A name as a flag spells it."""
     return name.replace("_", "-")
