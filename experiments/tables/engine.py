@@ -7,25 +7,23 @@ draws the table and the pages anew.
 """
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich import box
-from rich.table import Table as RichTable
 
-from experiments.cli import command_line, console, errors_as_messages, read_data
+from experiments.cli import command_line, console, errors_as_messages, parse, print_error, read_data
 from experiments.readme import ROOT
 from experiments.readme import main as draw_readme
-from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.published import COLUMNS, published
 from metarep_jax.data import DataConfig, Splits
-from metarep_jax.report.cells import best_of, cell_line, merged, read_cells
-from metarep_jax.report.migrate import migrated_settings
+from metarep_jax.report.cells import cell_line, merged
+from metarep_jax.report.jobs import Job, run_jobs
+from metarep_jax.report.merge import add_cells, copy_pictures
 from metarep_jax.report.pieces import Piece, finished, is_finished, run_piece
+from metarep_jax.report.plan import plan_table
 from metarep_jax.report.results import Cells, Result, write_result
 from metarep_jax.report.tables import terminal_table
 from metarep_jax.stages import Compute
@@ -107,16 +105,27 @@ class Table:
     """A table: its rows in order, and what becomes of it."""
 
     name: str
-    protocol: str
+    protocol: str  # "": that of its cells
     order: tuple[str, ...]
     data: tuple[str, ...]  # names of the data sets whose cells count
     usual: tuple[str, ...] = ()  # rows that are computed unless others are named; default: all
     figure: Callable[[Path, Cells], None] | None = None  # draws the merged cells
-    pictures: Callable[[Path], Sequence[Path]] | None = None  # drawn from what was trained, once all is there
+    pictures: Callable[[Any, Path], Sequence[Path]] | None = None
+    """Draws what was trained, once all is there: (config, folder) -> files."""
 
 
-def run_table(table: Table, config: TableConfig, pieces: Callable[[], Sequence[Piece]]) -> None:
-    """Plans, computes, or merges; ``pieces`` are all of the config's, in the order in which they are computed."""
+Pieces = Callable[[Any], Sequence[Piece]]  # all pieces of a config, in the order in which they are computed
+
+
+def table_main(
+    table: Table, config: type[TableConfig], pieces: Pieces, description: str | None, args: list[str] | None = None
+) -> None:
+    """Plans, computes, or merges a table, as the command line says."""
+    run_table(table, parse(config, description, args=args), pieces)
+
+
+def run_table(table: Table, config: TableConfig, pieces: Pieces) -> None:
+    """Plans, computes, or merges a table."""
     with errors_as_messages():
         rows = config.rows or table.usual or table.order
         check_names("rows", rows, table.order)
@@ -124,28 +133,24 @@ def run_table(table: Table, config: TableConfig, pieces: Callable[[], Sequence[P
             result = merge(table, config.folders)
             if table.figure is not None:
                 table.figure(RESULTS / "figures" / f"{table.name}.png", result.cells)
-            for budget in ("short", "full"):  # the longer one's pictures stay
-                pictures = (each for place in config.folders for each in place.rglob(f"{budget}/figures/*.png"))
-                for path in sorted(pictures):
-                    shutil.copyfile(path, RESULTS / "figures" / f"{table.name}_{path.name}")
+            copy_pictures(RESULTS, table.name, config.folders)
             draw_readme()
             return
         folder = config.folder(table.name)
         if not config.plan:
             use_cpu_devices(config.devices)
-        wanted = [piece for piece in pieces() if piece.row in rows]
+        wanted = [piece for piece in pieces(config) if piece.row in rows]
         if config.plan:
-            show_plan(wanted, folder, config.seeds)
+            console.print(plan_table(wanted, folder, config.seeds))
             return
         complete = compute_pieces(table.name, wanted, folder, config)
         done = [cell for piece in wanted for cell in finished(piece, folder, config.seeds)]
         if done:
-            command = command_line(f"experiments.tables.{table.name}")
-            result = merged_table(table, done, command)
+            result = merged_table(table, done, command_line(f"experiments.tables.{table.name}"))
             write_result(folder / "table.json", result)
             console.print(terminal_table(result))
         if complete:
-            for path in table.pictures(folder) if table.pictures else ():
+            for path in table.pictures(config, folder) if table.pictures else ():
                 console.print(f"figure: {path}")
             again = f"python -m experiments.tables.{table.name} --merge {folder.parent}"
             console.print(f"all of it is there; {again}", soft_wrap=True)
@@ -161,22 +166,6 @@ def check_names(what: str, given: Sequence[str], known: Collection[str]) -> None
         raise ValueError(f"unknown {what} {', '.join(unknown)}; there are: {', '.join(known)}")
     if not given:
         raise ValueError(f"--{what} must not be empty; there are: {', '.join(known)}")
-
-
-def show_plan(pieces: Sequence[Piece], folder: Path, seeds: int) -> None:
-    """Prints protocol, steps, minutes for 2 CPU cores, and what is done, of each piece; then the hours."""
-    shown = RichTable("", "protocol", "steps", "minutes", "", box=box.SIMPLE_HEAD, padding=(0, 1))
-    shown.columns[0].no_wrap = True
-    left = 0.0
-    for piece in pieces:
-        done = is_finished(piece, folder, seeds)
-        left += 0.0 if done else piece.minutes
-        protocol = piece.shown.get("protocol", piece.protocol)
-        shown.add_row(piece.name, protocol, f"{piece.steps:,}", f"{piece.minutes:.1f}", "done" if done else "")
-    console.print(shown)
-    total, many = sum(piece.minutes for piece in pieces), f", {seeds} seeds" if seeds > 1 else ""
-    hours = f"by estimate {seeds * total / 60:.1f} hours on 2 CPU cores{many}"
-    console.print(f"{hours}, {seeds * left / 60:.1f} of them still to be done")
 
 
 def compute_pieces(table: str, pieces: Sequence[Piece], folder: Path, config: TableConfig) -> bool:
@@ -201,7 +190,8 @@ def compute_pieces(table: str, pieces: Sequence[Piece], folder: Path, config: Ta
 
         return Job(piece.name, work, lambda: is_finished(piece, folder, config.seeds))
 
-    return run_jobs([job(piece) for piece in pieces], config.minutes)
+    say = partial(console.print, highlight=False)
+    return run_jobs([job(piece) for piece in pieces], config.minutes, say=say, say_error=print_error)
 
 
 def merged_table(table: Table, cells: Sequence[Result], command: str) -> Result:
@@ -211,17 +201,16 @@ def merged_table(table: Table, cells: Sequence[Result], command: str) -> Result:
 
 def merge(table: Table, folders: Sequence[Path], results: Path = RESULTS) -> Result:
     """Adds the finished cells below ``folders`` to those in ``results``, and writes the table of them all."""
-    kept = results / "cells" / table.name
-
-    def those_that_count(folders: Sequence[Path]) -> list[Result]:
-        cells = read_cells(table.name, folders)
-        return [c for c in cells if c.config["budget"] != "trial" and migrated_settings(c).get("data") in table.data]
-
-    best = best_of(those_that_count(folders), those_that_count([kept]) if kept.is_dir() else [])
-    result = merged_table(table, list(best.values()), f"python -m experiments.tables.{table.name} --merge")
-    for (row, column), cell in best.items():
-        write_result(kept / f"{row}_{column}.json", cell)
-    write_result(results / f"{table.name}.json", result)
+    result = add_cells(
+        results,
+        table.name,
+        folders,
+        data=table.data,
+        rows=table.order,
+        columns=COLUMNS[table.name],
+        command=f"python -m experiments.tables.{table.name} --merge",
+        protocol=table.protocol,
+    )
     console.print(terminal_table(result))
-    console.print(f"{len(best)} cells: {results / table.name}.json")
+    console.print(f"{sum(map(len, result.config['cells'].values()))} cells: {results / table.name}.json")
     return result

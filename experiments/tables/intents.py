@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import cattrs
 
-from experiments.cli import parse, with_data_dir
-from experiments.tables.engine import Table, TableConfig, run_table
+from experiments.cli import with_data_dir
+from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig, Splits
 from metarep_jax.data.intent_folds import DATA, fold_of
@@ -239,11 +239,7 @@ def minutes_of(row: str, settings: Recipe) -> float:
     return judging + meta * METHODS[row].prototypical + pretraining * (row == first)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Plans, computes, or merges."""
-    config = parse(IntentsConfig, __doc__, args=args)
-    run_table(Table(TABLE, PROTOCOL, tuple(METHODS), (BOTH,)), config, lambda: pieces_of(config))
-
+main = partial(table_main, Table(TABLE, PROTOCOL, tuple(METHODS), (BOTH,)), IntentsConfig, pieces_of, __doc__)
 
 if __name__ == "__main__":
     main()

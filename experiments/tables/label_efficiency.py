@@ -16,8 +16,7 @@ from pathlib import Path
 
 import cattrs
 
-from experiments.cli import parse
-from experiments.tables.engine import Budget, OmniglotConfig, Table, run_table
+from experiments.tables.engine import Budget, OmniglotConfig, Table, table_main
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import Splits, with_labelled_classes
@@ -146,5 +145,4 @@ def validated(model: Model, splits: Splits, compute: Compute) -> float:
 
 
 if __name__ == "__main__":
-    settings = parse(OmniglotConfig, __doc__)
-    run_table(TABLE, settings, partial(pieces_of, settings))
+    table_main(TABLE, OmniglotConfig, pieces_of, __doc__)

@@ -14,55 +14,45 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cattrs
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from experiments.cli import parse
-from experiments.tables.engine import Table, TableConfig, run_table
+from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
-from metarep_jax.data.environments import environment_feed, task_of
-from metarep_jax.data.navigation_environment import NavigationParameters, navigation
+from metarep_jax.data.navigation_environment import navigation
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
 from metarep_jax.evaluate.paths import paths_to_goals
-from metarep_jax.evaluate.returns import returns_by_updates
-from metarep_jax.evaluate.step_sizes import Judge, Policy, choose_step_sizes
-from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.report.figures import save_learning_curves, save_lines, save_paths
 from metarep_jax.report.pieces import Judged, Piece
 from metarep_jax.report.results import read_result
-from metarep_jax.train import (
-    FitConfig,
-    OptimiserConfig,
-    dividing_devices,
-    fit,
-    local_devices,
-    map_over_keys,
-    meta_learning,
-    open_run,
+from metarep_jax.stages.compute import Compute
+from metarep_jax.stages.policies import (
+    PATHS,
+    PolicyFamily,
+    PolicySettings,
+    ReturnSettings,
+    Weights,
+    judge_policies,
+    stream_key,
+    train_policy,
+    untrained_policy,
 )
-from metarep_jax.train.step import make_roots
-from metarep_jax.types import EpisodeSpec, MetaLearner
+from metarep_jax.train import FitConfig, OptimiserConfig
 
 TABLE = "navigation"
-UPDATES = 3
 ENVIRONMENT = navigation(reward="distance")  # as in the original's code
 ENCODER = MLP(widths=(100, 100), norm="none")
-INNER_LR = 0.5  # MAML's first step size
-OPTIMISER = OptimiserConfig(name="adam", learning_rate=1e-2, schedule="cosine")
 STEPS = {"trial": 2, "short": 300, "full": 500}
 TASKS, TRAJECTORIES = 20, 20  # of a training step; for each update in training, and after it
+INNER_LR, LEAST_STD = 0.5, 0.2  # MAML's first step size, and of actions
+OPTIMISER = OptimiserConfig(name="adam", learning_rate=1e-2, schedule="cosine")
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # step sizes that are tried
 CHOICE_GOALS = 20  # by which step sizes are chosen
 GOALS = ((0.4, 0.3), (-0.35, 0.4), (-0.2, -0.45), (0.45, -0.15))  # of the figure of paths
 STAGES = {"before": 0, "after 1 update": 1}
 SHOWN_EPISODES = 6
-TEST, CHOICE, PATHS = range(3)  # streams of randomness
 MINUTES = {"maml": 1.5, "pretrained_on_all_goals": 1.0, "random_weights": 0.2}  # a seed's training, short
 INNER_STEPS = {"maml": 1, "pretrained_on_all_goals": 0}  # of the rows that are trained
 TITLE = "Return on new goals, mean of an episode"
@@ -86,96 +76,61 @@ class NavigationConfig(TableConfig):
                 raise ValueError(f"--{field.replace('_', '-')} must be at least 1, got {getattr(self, field)}")
 
     @property
-    def train(self) -> FitConfig:
-        """Of the policies that are trained; a batch is of tasks."""
+    def family(self) -> PolicyFamily:
+        """The policies, before they are trained."""
         steps = STEPS[self.budget]
-        return FitConfig(
+        train = FitConfig(
             steps=steps, batch_size=TASKS, log_every=min(10, steps), checkpoint_every=50, tensorboard=False
         )
+        settings = PolicySettings(TRAJECTORIES, INNER_LR, LEAST_STD, OPTIMISER, train)
+        return PolicyFamily(TABLE, ENVIRONMENT, ENCODER, settings)
+
+    @property
+    def test(self) -> ReturnSettings:
+        """How they are judged."""
+        return ReturnSettings(RATES, self.goals, CHOICE_GOALS, self.test_trajectories)
 
 
-def learner_of(rate: float | Array, later: float | Array | None = None, inner_steps: int = 1) -> MetaLearner:
-    """MAML's policy gradient; with 0 inner steps, a policy for all goals at once."""
-    return policy_gradient(ENCODER, ENVIRONMENT, inner_lr=rate, later_lr=later, inner_steps=inner_steps, least_std=0.2)
-
-
-def train(config: NavigationConfig, row: str, folder: Path, seed: int) -> tuple[Any, Any]:
-    """Parameters and state after training, or the random weights that the trained policies of this seed start from."""
+def train(config: NavigationConfig, row: str, folder: Path, seed: int) -> Weights:
+    """A trained policy, or the random weights that the trained policies of this seed start from."""
     if row not in INNER_STEPS:
-        task = task_of(NavigationParameters(jnp.zeros(2)), EpisodeSpec(way=1))
-        return jax.jit(learner_of(INNER_LR).init)(make_roots((seed,)).init, task)
-    spec = EpisodeSpec(way=1, shot=TRAJECTORIES, query=TRAJECTORIES)
-    settings = settings_of(config)
-    with open_run(folder, settings):
-        fitted = fit(
-            meta_learning(learner_of(INNER_LR, inner_steps=INNER_STEPS[row]), spec),
-            environment_feed(ENVIRONMENT, spec, TASKS),
-            optimiser=OPTIMISER,
-            config=config.train,
-            seed=seed,
-            folder=folder,
-            description=f"{row}, seed {seed}",
-            settings=settings,
-            devices=dividing_devices(local_devices(config.devices), TASKS),
-        )
-    return fitted.params, fitted.state
+        return untrained_policy(config.family, seed)
+    compute = config.compute(folder, seed, TASKS)
+    return train_policy(config.family, compute, inner_steps=INNER_STEPS[row], what=f"{row}, seed {seed}")
 
 
-def settings_of(config: NavigationConfig) -> dict[str, Any]:
-    """What the trained policies depend on."""
-    own = {"trajectories": TRAJECTORIES, "inner_lr": INNER_LR, "least_std": 0.2}
-    return {"data": TABLE, **own, "optimiser": cattrs.unstructure(OPTIMISER), "train": cattrs.unstructure(config.train)}
-
-
-def judge_on(config: NavigationConfig, stream: int, goals: int) -> Judge:
-    """``(policy, seed) -> returns [goals, updates + 1]``: on so many goals of the stream, other ones for each seed."""
-
-    def one(key: Array, params: Any, state: Any, rate: Array, later: Array) -> Array:
-        return returns_by_updates(
-            learner_of(rate, later), params, state, ENVIRONMENT, key,
-            updates=UPDATES, trajectories=config.test_trajectories,
-        )  # fmt: skip
-
-    def judge(policy: Policy, seed: int) -> np.ndarray:
-        keys = jax.random.split(jax.random.fold_in(key_of(stream), seed), goals)
-        rates = jnp.float32(policy.rate), jnp.float32(policy.later)
-        devices = local_devices(config.devices)
-        return np.asarray(map_over_keys(one, keys, policy.params, policy.state, *rates, devices=devices))
-
-    return judge
-
-
-def key_of(stream: int) -> Array:
-    """A key for one purpose."""
-    return jax.random.fold_in(jax.random.key(0), stream)
-
-
-def judge_row(config: NavigationConfig, row: str, weights: Sequence[Any]) -> list[Judged]:
+def judge(config: NavigationConfig, row: str, weights: Sequence[Weights]) -> list[Judged]:
     """Mean returns on test goals, of all seeds with the step sizes that serve them best together."""
-    choice, first = judge_on(config, CHOICE, CHOICE_GOALS), INNER_LR if row == "maml" else None
-    rates = choose_step_sizes(choice, weights, RATES, what=row, first=first)
-    judge, judged = judge_on(config, TEST, config.goals), []
-    for seed, (params, state) in enumerate(weights):
-        returns = judge(Policy(params, state, *rates), seed)
-        columns = {column: interval(returns[:, k]) for k, column in enumerate(COLUMNS[TABLE])}
-        note = "step sizes of the first and of later updates: {:g} and {:g}".format(*rates)
-        judged.append(Judged(columns, {"note": note, "step_sizes": list(rates)}))
-    return judged
+    family, compute = config.family, Compute(config.folder(TABLE), devices=config.devices)
+    first = INNER_LR if row == "maml" else None
+    returns, rates = judge_policies(family, weights, config.test, compute, first=first, what=row)
+    shown = {
+        "note": "step sizes of the first and of later updates: {:g} and {:g}".format(*rates),
+        "step_sizes": list(rates),
+    }
+    return [
+        Judged({column: interval(each[:, k]) for k, column in enumerate(COLUMNS[TABLE])}, shown) for each in returns
+    ]
 
 
 def pieces_of(config: NavigationConfig) -> list[Piece]:
     """The rows, in the table's order."""
     test = {"rates": RATES, "goals": config.goals, "test_trajectories": config.test_trajectories}
-    steps = dict.fromkeys(INNER_STEPS, config.train.steps)
+    steps = dict.fromkeys(INNER_STEPS, STEPS[config.budget])
     return [
         Piece(
             row=row,
             columns=COLUMNS[TABLE],
             protocol=f"point navigation: mean return (negative distance, at most 100 steps) on {config.goals} new "
             f"goals a seed, {config.test_trajectories} episodes for each update",
-            settings={"steps": steps.get(row, 0), "seeds": config.seeds, **settings_of(config), **test},
+            settings={
+                "steps": steps.get(row, 0),
+                "seeds": config.seeds,
+                **config.family.settings.identity(TABLE),
+                **test,
+            },
             train=partial(train, config, row),
-            judge=partial(judge_row, config, row),
+            judge=partial(judge, config, row),
             steps=steps.get(row, 0),
             minutes=MINUTES[row] * max(steps.get(row, 0) / 300, 0.1) + 0.8,
             shown={"protocol": "Finn et al. 2017, section 5.3", "tasks": TASKS if row in steps else "–"},
@@ -194,8 +149,8 @@ def draw(config: NavigationConfig, folder: Path) -> list[Path]:
     for row, place in places.items():
         rate, _ = table.config["cells"][row][COLUMNS[TABLE][0]]["step_sizes"]
         walk = partial(
-            paths_to_goals, learner_of(rate), *train(config, row, place, 0), jnp.array(GOALS), key_of(PATHS),
-            trajectories=config.test_trajectories, episodes=SHOWN_EPISODES,
+            paths_to_goals, config.family.learner(rate), *train(config, row, place, 0), jnp.array(GOALS),
+            stream_key(PATHS), trajectories=config.test_trajectories, episodes=SHOWN_EPISODES,
         )  # fmt: skip
         by_stage = {stage: walk(updates=updates) for stage, updates in STAGES.items()}
         rows[row] = [{stage: each[k] for stage, each in by_stage.items()} for k in range(len(GOALS))]
@@ -206,13 +161,9 @@ def draw(config: NavigationConfig, folder: Path) -> list[Path]:
     return paths
 
 
-def main(args: list[str] | None = None) -> None:
-    """Plans, computes, or merges."""
-    config = parse(NavigationConfig, __doc__, args=args)
-    protocol = pieces_of(config)[0].protocol
-    table = Table(TABLE, protocol, tuple(MINUTES), (TABLE,), pictures=partial(draw, config))
-    run_table(table, config, lambda: pieces_of(config))
-
+main = partial(
+    table_main, Table(TABLE, "", tuple(MINUTES), (TABLE,), pictures=draw), NavigationConfig, pieces_of, __doc__
+)
 
 if __name__ == "__main__":
     main()

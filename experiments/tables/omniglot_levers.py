@@ -16,8 +16,7 @@ from typing import Any
 
 import cattrs
 
-from experiments.cli import parse
-from experiments.tables.engine import Budget, OmniglotConfig, Table, run_table
+from experiments.tables.engine import Budget, OmniglotConfig, Table, table_main
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
@@ -222,5 +221,4 @@ def self_distilled(
 
 
 if __name__ == "__main__":
-    settings = parse(OmniglotConfig, __doc__)
-    run_table(TABLE, settings, partial(pieces_of, settings))
+    table_main(TABLE, OmniglotConfig, pieces_of, __doc__)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import cattrs
 
-from experiments.cli import parse
-from experiments.tables.engine import Budget, OmniglotConfig, Table, check_names, run_table
+from experiments.tables.engine import Budget, OmniglotConfig, Table, check_names, table_main
 from experiments.tables.omniglot_methods import COLUMNS, SHARED, SHORT, gradient_method, reptile, shared_method
 from experiments.tables.omniglot_plan import Plan, as_trial, settings_of_training, trainings, way_and_shot
 from metarep_jax.data import Splits, with_validation_classes
@@ -139,11 +138,7 @@ def judge(
     return Judged({cell.column: columns[spec.name]}, {"norm": norm.replace("_", " ")})
 
 
-def main(args: list[str] | None = None) -> None:
-    """Plans, computes, or merges."""
-    config = parse(SupervisedConfig, __doc__, args=args)
-    run_table(TABLE, config, lambda: pieces_of(config))
-
+main = partial(table_main, TABLE, SupervisedConfig, pieces_of, __doc__)
 
 if __name__ == "__main__":
     main()

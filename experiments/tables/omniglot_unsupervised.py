@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import parse
-from experiments.tables.engine import OmniglotConfig, Table, run_table
+from experiments.tables.engine import OmniglotConfig, Table, table_main
 from experiments.tables.omniglot_objectives import BATCH, Recipe, recipes
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import Splits
@@ -97,5 +96,4 @@ def smallest_batch(recipe: Recipe) -> int:
 
 
 if __name__ == "__main__":
-    settings = parse(OmniglotConfig, __doc__)
-    run_table(TABLE, settings, partial(pieces_of, settings))
+    table_main(TABLE, OmniglotConfig, pieces_of, __doc__)

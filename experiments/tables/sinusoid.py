@@ -17,32 +17,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from experiments.cli import parse
-from experiments.tables.engine import Table, TableConfig, check_names, run_table
+from experiments.tables.engine import Table, TableConfig, check_names, table_main
 from experiments.tables.published import COLUMNS
-from metarep_jax.data.sinusoid_tasks import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
+from metarep_jax.data.sinusoid_tasks import SinusoidSpec
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
-from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictions_by_step
+from metarep_jax.evaluate.regression import Regressor
 from metarep_jax.metalearn import LEARNERS
 from metarep_jax.metalearn.maml import maml
 from metarep_jax.report.figures.regression import Fit, save_regression
 from metarep_jax.report.pieces import Judged, Piece, each_seed
-from metarep_jax.train import FitConfig, OptimiserConfig, fit, local_devices, meta_learning, open_run
-from metarep_jax.types import Examples, MetaLearner
+from metarep_jax.stages.compute import Compute
+from metarep_jax.stages.regression import (
+    QUERIES,
+    RegressionSettings,
+    choose_rate,
+    errors_at_test,
+    functions_of_one_task,
+    one_task,
+    train_regressor,
+)
+from metarep_jax.train import FitConfig, OptimiserConfig
+from metarep_jax.types import MetaLearner
 
 TABLE = "sinusoid"
 SHOTS = {column: int(column.removesuffix("shot")) for column in COLUMNS[TABLE]}
 ENCODER = MLP(widths=(40, 40), norm="none")  # Finn et al. 2017, section 5.1
+MAML: Any = partial(maml, ENCODER, way=1, output="mean")
 STEPS = (0, 1, 2, 3, 5, 10)  # after which errors are measured
 SHOWN = (0, 1, 5, 10)  # after which the figure shows functions
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # among which the pretrained network's is chosen
-QUERIES = 100  # of a test task: enough that a task's error is not noise
-TEST, CHOICE, PICTURE = range(1, 4)  # streams of randomness
 TITLES = {"maml": "MAML", "pretrained_on_all_tasks": "Pretrained on all tasks", "oracle": "Oracle"}  # of the figure
 MS = 0.35  # of a training step on two CPU cores; an estimate
 PROTOCOL = (
@@ -74,7 +78,7 @@ def methods(names: Sequence[str]) -> dict[str, Method]:
       ValueError: for a learner that does not.
     """
     steps = {"trial": 20, "short": 8_000, "full": 70_000}
-    plain: Any = partial(maml, ENCODER, way=1, output="mean", inner_lr=0.01, test_steps=1)
+    plain = partial(MAML, inner_lr=0.01, test_steps=1)
     meta_sgd, fewer = LEARNERS["meta_sgd"](ENCODER, way=1, output="mean"), {"short": 12_000, "full": 60_000}
     unadapted = plain(inner_steps=0)
     known = {
@@ -155,93 +159,62 @@ def pieces_of(config: SinusoidConfig) -> list[Piece]:
 def train(config: SinusoidConfig, row: str, method: Method, points: int, folder: Path, seed: int) -> Regressor:
     """A row trained on tasks of so many points."""
     spec, steps = SinusoidSpec(points, points, method.told), method.steps[config.budget]
-    settings = {"row": row, "budget": config.budget, "tasks": method.tasks, "spec": dataclasses.asdict(spec)}
-    with open_run(folder, settings):
-        fitted = fit(
-            meta_learning(method.learner, chunk=method.tasks),
-            sinusoid_feed(spec, method.tasks),
-            optimiser=OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine"),
-            config=FitConfig(
-                steps=steps, batch_size=method.tasks, log_every=max(steps // 20, 1),
-                checkpoint_every=max(steps // 4, 1), steps_per_dispatch=500, tensorboard=False,
-            ),
-            seed=seed,
-            folder=folder,
-            description=f"{row}, {points} points",
-            settings=settings,
-            devices=local_devices()[:1],  # the network is too small to share
-        )  # fmt: skip
-    return Regressor(method.learner, fitted.params, fitted.state)
+    settings = RegressionSettings(
+        spec,
+        OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine"),
+        FitConfig(
+            steps=steps, batch_size=method.tasks, log_every=max(steps // 20, 1),
+            checkpoint_every=max(steps // 4, 1), steps_per_dispatch=500, tensorboard=False,
+        ),
+    )  # fmt: skip
+    identity = {"row": row, "budget": config.budget, "tasks": method.tasks, "spec": dataclasses.asdict(spec)}
+    compute = Compute(folder, seed, devices=1)  # the network is too small to share
+    return train_regressor(method.learner, settings, compute, identity=identity, what=f"{row}, {points} points")
 
 
 def judge(config: SinusoidConfig, method: Method, column: str, model: Regressor, seed: int) -> Judged:
     """The error after one step, or of what is not adapted at once."""
     del seed
     model, note = with_best_rate(model, method, SHOTS[column])
-    values = errors_of(config, method, column, model, (1 if method.adapts else 0,))
+    steps = (1 if method.adapts else 0,)
+    values = errors_at_test(model, SHOTS[column], steps, tasks=config.test_tasks, told=method.told)
     return Judged({column: interval(values[:, 0])}, {"note": note})
 
 
-def errors_of(
-    config: SinusoidConfig, method: Method, column: str, model: Regressor, steps: tuple[int, ...]
-) -> np.ndarray:
-    """Each test task's error after each number of steps."""
-    spec = SinusoidSpec(SHOTS[column], QUERIES, method.told)
-    return np.asarray(errors_by_step(model, spec, jax.random.key(TEST), tasks=config.test_tasks, steps=steps))
-
-
 def with_best_rate(model: Regressor, method: Method, shot: int) -> tuple[Regressor, str]:
-    """The model fine-tuned at the rate that leaves the least error after one step, on tasks of their own, and its note.
-
-    One that was trained to adapt stays as it is.
-    """
+    """The model fine-tuned at its best rate, and its note; one that was trained to adapt stays as it is."""
     if not method.rates:
         return model, method.note
-    tuned = {rate: model._replace(learner=maml(ENCODER, way=1, output="mean", inner_lr=rate)) for rate in method.rates}
-    spec, key = SinusoidSpec(shot, QUERIES), jax.random.key(CHOICE)
-    best = min(tuned, key=lambda rate: float(errors_by_step(tuned[rate], spec, key, tasks=500, steps=(1,)).mean()))
-    return tuned[best], f"{method.note} at its best rate, {best:g}"
+    model, best = choose_rate(model, lambda rate: MAML(inner_lr=rate), method.rates, shot)
+    return model, f"{method.note} at its best rate, {best:g}"
 
 
 def draw(config: SinusoidConfig, folder: Path) -> list[Path]:
     """The figure: functions of one task before and after adapting, and errors by steps, for one number of points."""
     column = config.columns[0]
-    shot, key = SHOTS[column], jax.random.key(PICTURE)
-    x = jnp.linspace(*INPUT, 200)[:, None]
-    sinusoid = sample_sinusoid(jax.random.split(key, 3)[0])  # as sample_task does
-    fits, errors = [], {}
+    shot, fits, errors = SHOTS[column], [], {}
     all_methods = methods(config.shown_rows)
     for piece in pieces_of(dataclasses.replace(config, columns=(column,))):
-        method = all_methods[piece.row]
+        row, method = piece.row, all_methods[piece.row]
         model, _ = with_best_rate(piece.train(folder / piece.training / "seed0", 0), method, shot)
-        steps = STEPS if method.adapts else (0,)
-        errors[piece.row] = dict(zip(steps, errors_of(config, method, column, model, steps).mean(0).tolist()))
-        if piece.row not in TITLES:
-            continue
-        support = sample_task(key, SinusoidSpec(shot, 1, method.told)).support
-        query = Examples(inputs_of(sinusoid, x, method.told), sinusoid(x))
-        lines = jax.jit(partial(lines_of, model.learner, SHOWN if method.adapts else (0,)))
-        shown = lines(model.params, model.state, support, query)
-        fits.append(Fit(TITLES[piece.row], {count: np.asarray(line[:, 0]) for count, line in shown.items()}))
-    support = sample_task(key, SinusoidSpec(shot, 1)).support
-    points = np.concatenate([np.asarray(support.inputs), np.asarray(support.label)], axis=1)
+        steps, shown = (STEPS, SHOWN) if method.adapts else ((0,), (0,))
+        values = errors_at_test(model, shot, steps, tasks=config.test_tasks, told=method.told)
+        errors[row] = dict(zip(steps, values.mean(0).tolist()))
+        if row in TITLES:
+            fits.append(Fit(TITLES[row], functions_of_one_task(model, shot, shown, told=method.told)))
     path = folder / "figures" / "adaptation.png"
-    save_regression(path, np.asarray(x[:, 0]), np.asarray(sinusoid(x)[:, 0]), points, fits, errors)
+    save_regression(path, *one_task(shot), fits, errors)
     return [path]
 
 
-def lines_of(learner: MetaLearner, steps: tuple[int, ...], params: Any, state: Any, support: Any, query: Any) -> Any:
-    """What the model says of the queries after each number of steps on the support set."""
-    return predictions_by_step(Regressor(learner, params, state), support, query, jax.random.key(PICTURE), steps)
-
-
-def main(args: list[str] | None = None) -> None:
-    """Plans, computes, or merges."""
-    config = parse(SinusoidConfig, __doc__, args=args)
-    others = tuple(name for name in LEARNERS if name not in USUAL)
-    table = Table(TABLE, PROTOCOL, USUAL + others, (TABLE,), usual=USUAL, pictures=partial(draw, config))
-    run_table(table, config, lambda: pieces_of(config))
-
+OTHERS = tuple(name for name in LEARNERS if name not in USUAL)
+main = partial(
+    table_main,
+    Table(TABLE, PROTOCOL, USUAL + OTHERS, (TABLE,), usual=USUAL, pictures=draw),
+    SinusoidConfig,
+    pieces_of,
+    __doc__,
+)
 
 if __name__ == "__main__":
     main()

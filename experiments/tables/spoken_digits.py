@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from experiments.cli import parse, with_data_dir
-from experiments.tables.engine import Table, TableConfig, run_table
+from experiments.cli import with_data_dir
+from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig
 from metarep_jax.data.recordings import AudioConfig, Digits, load_fsdd
@@ -188,12 +188,8 @@ def dimensions(method: Method, settings: Recipe) -> int:
     return 2 * (40 if method.encoder == "log_mel" else settings.encoder.get("width") + settings.encoder.get("context"))
 
 
-def main(args: list[str] | None = None) -> None:
-    """Plans, computes, or merges."""
-    config = parse(SpokenDigitsConfig, __doc__, args=args)
-    table = Table(TABLE, f"{PROTOCOL.name}: {PROTOCOL.description}", tuple(METHODS), ("fsdd",))
-    run_table(table, config, lambda: pieces_of(config))
-
+TITLE = f"{PROTOCOL.name}: {PROTOCOL.description}"
+main = partial(table_main, Table(TABLE, TITLE, tuple(METHODS), ("fsdd",)), SpokenDigitsConfig, pieces_of, __doc__)
 
 if __name__ == "__main__":
     main()

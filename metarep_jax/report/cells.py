@@ -157,7 +157,7 @@ def merged(
 ) -> Result:
     """The table of a number of cells' files; rows and columns stand in the order of ``rows`` and ``columns``.
 
-    Its time is that of all trainings, each counted once, and all evaluations.
+    Its time is that of all trainings, each counted once, and all evaluations; its protocol, of "", that of its cells.
     """
     chosen = best_of(cells)
     if not chosen:
@@ -184,7 +184,7 @@ def merged(
         name=table,
         command=command,
         config={"cells": details},
-        protocol=protocol,
+        protocol=protocol or " / ".join(sorted({cell.protocol for cell in chosen.values()})),
         seeds=sorted({seed for cell in chosen.values() for seed in cell.seeds}),
         commit=commits.pop() if len(commits) == 1 else commit_of_code(),
         versions={name: ", ".join(values) for name, values in versions.items()},

@@ -50,7 +50,7 @@ def test_levers_from_end_to_end(tmp_path):
     names = ("base", "projector_kept", "self_distilled")
     data = DataConfig(name="glyphs")
     config = OmniglotConfig(data=data, budget="trial", rows=names, run_folder=tmp_path, episodes=20, devices=1)
-    run_table(TABLE, config, lambda: pieces_of(config))
+    run_table(TABLE, config, pieces_of)
     table = read_result(tmp_path / "trial" / "table.json")
     assert tuple(table.cells) == names
     means = [row["5w1s"]["mean"] for row in table.cells.values()]

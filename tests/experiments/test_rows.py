@@ -1,4 +1,4 @@
-"""Pieces of tables: what is finished is skipped, what failed keeps nothing from being computed, times add up."""
+"""Pieces of tables: what is finished is skipped, and what is missing is named before anything is trained."""
 
 import dataclasses
 
@@ -6,12 +6,10 @@ import pytest
 
 from experiments.tables import omniglot_unsupervised
 from experiments.tables.engine import OmniglotConfig, TableConfig, compute_pieces, run_table
-from experiments.tables.jobs import Job, run_jobs
 from experiments.tables.omniglot_objectives import recipes
 from metarep_jax.evaluate import Interval
 from metarep_jax.pretrain import OBJECTIVES
 from metarep_jax.report.pieces import Judged, Piece, finished, run_piece
-from metarep_jax.train import Terminated
 
 TABLE = "omniglot_unsupervised"
 
@@ -64,32 +62,6 @@ def test_data_that_are_missing_are_named_before_anything_is_trained(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_finished_jobs_are_skipped_and_a_failing_one_keeps_no_other_from_being_computed(capsys):
-    done = []
-
-    def fails():
-        raise ValueError("no such data")
-
-    jobs = [
-        Job("first", fails, lambda: False),
-        Job("second", lambda: done.append("second") or "second came", lambda: False),
-        Job("third", lambda: done.append("third") or "", lambda: True),
-    ]
-    with pytest.raises(SystemExit) as ended:
-        run_jobs(jobs)
-    text = capsys.readouterr().out
-    assert ended.value.code == 1 and done == ["second"] and "failed: first" in text and "no such data" in text
-    assert run_jobs(jobs[1:]) and done == ["second", "second"]
-
-
-def test_a_job_that_is_asked_to_end_ends_them_all():
-    def asked():
-        raise Terminated("now")
-
-    with pytest.raises(Terminated, match="the same command goes on"):
-        run_jobs([Job("first", asked, lambda: False), Job("second", asked, lambda: False)])
-
-
 def test_every_objective_for_images_has_a_row():
     assert set(OBJECTIVES) - {"masked_lm"} <= set(recipes("short"))
     assert {"untrained", "best", "umtra", "cactus", "prototypical"} <= set(recipes("full"))
@@ -103,7 +75,7 @@ def test_a_budget_changes_the_steps_and_names_no_row_twice():
 
 def test_the_plan_of_the_table_without_labels_shows_every_row(capsys, tmp_path):
     config = OmniglotConfig(plan=True, run_folder=tmp_path)
-    run_table(omniglot_unsupervised.TABLE, config, lambda: omniglot_unsupervised.pieces_of(config))
+    run_table(omniglot_unsupervised.TABLE, config, omniglot_unsupervised.pieces_of)
     text = capsys.readouterr().out
     assert all(name in text for name in recipes("short")) and "hours on 2 CPU cores" in text
 
@@ -111,5 +83,5 @@ def test_the_plan_of_the_table_without_labels_shows_every_row(capsys, tmp_path):
 def test_an_unknown_row_is_refused_with_those_there_are(capsys, tmp_path):
     config = OmniglotConfig(rows=("bjol",), run_folder=tmp_path)
     with pytest.raises(SystemExit):
-        run_table(omniglot_unsupervised.TABLE, config, lambda: omniglot_unsupervised.pieces_of(config))
+        run_table(omniglot_unsupervised.TABLE, config, omniglot_unsupervised.pieces_of)
     assert "byol" in " ".join(capsys.readouterr().out.split())
