@@ -17,10 +17,10 @@ from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.tokenizer import keep_tokenizer
 from metarep_jax.flags import console, parse, parse_preset, print_error
 from metarep_jax.report import markdown, results, tables
-from metarep_jax.stages.compute import Compute, data_identity, model_identity
+from metarep_jax.stages.compute import Compute, data_identity
 from metarep_jax.stages.result_cells import mean_over_models
-from metarep_jax.stages.starting_models import load_model
-from metarep_jax.train import Input, TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
+from metarep_jax.stages.starting_models import inputs_of_models
+from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,8 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
         folder = (config.run_folder or Path("runs") / f"{name}-{config.default_folder}").expanduser()
         sizes = ", ".join(f"{part} {getattr(splits, part).count.shape[0]}" for part in ("train", "val", "test"))
         console.print(f"[bold]{name}[/] on {splits.protocol.name}: classes {sizes}; run folder {folder}")
-        inputs = {"data": data_identity(splits), **inputs_of_models(config, splits)}
+        models = {name: getattr(config, name, None) for name in ("start", "teacher", "features")}
+        inputs = {"data": data_identity(splits), **inputs_of_models(models, splits, config.allow)}
         with open_run(folder, training_settings(config), inputs=inputs, other_steps=True, hold=on_main_process()):
             if splits.tokenizer is not None and on_main_process():
                 keep_tokenizer(folder, splits.tokenizer)
@@ -128,16 +129,6 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
             report = reports[0] if config.seeds == 1 else mean_report(reports)
             report = report._replace(notes=[f"held out: {splits.describe()}", *report.notes])
             write_report(folder, report, **described, seeds=list(seeds), wall_clock_s=time.perf_counter() - started)
-
-
-def inputs_of_models(config: Any, splits: Splits) -> dict[str, Input]:
-    """The digests of the models whose folders the config names."""
-    folders = {name: getattr(config, name, None) for name in ("start", "teacher", "features")}
-    return {
-        name: model_identity(load_model(folder, splits, config.allow), folder)
-        for name, folder in folders.items()
-        if folder
-    }
 
 
 def mean_report(reports: Sequence[Report]) -> Report:

@@ -15,7 +15,6 @@ of that over examples and that over models.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cli import CommonConfig, Report, folder_of, parse, run_experiment
@@ -24,14 +23,13 @@ from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.report.results import Cells
 from metarep_jax.stages import Compute, EvaluateSettings
-from metarep_jax.stages.checkpoints import model_at
 from metarep_jax.stages.checks import check_model_takes
 from metarep_jax.stages.class_probes import probe_note, probe_rows
 from metarep_jax.stages.evaluate import BASELINES, few_shot_rows, frozen_features, log_notes
 from metarep_jax.stages.figures import embedding_figure
 from metarep_jax.stages.judge import Judged, judge_trained
+from metarep_jax.stages.models_of_runs import models_of_runs
 from metarep_jax.stages.result_cells import joined, mean_over_models
-from metarep_jax.stages.starting_models import check_model, load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,40 +86,10 @@ def rows_of(config: EvaluateConfig, model: Model, splits: Splits, compute: Compu
     return cells | probe_rows(model, splits)
 
 
-def models_of(config: EvaluateConfig, splits: Splits) -> tuple[list[Model], list[str]]:
-    """The finished models of runs, or those of the checkpoint that is asked for, and what to say of them.
-
-    Raises:
-      FileNotFoundError: where there is no such model.
-      ValueError: for models that do not fit the data, or differ in kind or step.
-    """
-    folders: Sequence[Path] = config.model
-    if config.checkpoint is None:
-        for folder in folders:
-            if not (folder / "model" / "spec.json").is_file() and (folder / "checkpoints").is_dir():
-                raise FileNotFoundError(
-                    f"the training in {folder} is not finished; its own command goes on with it, --checkpoint 0 judges "
-                    "what there is"
-                )
-        models, notes = [load_model(folder, splits, config.allow) for folder in folders], []
-    else:
-        found = [model_at(folder, config.checkpoint or None, splits, allow=config.allow) for folder in folders]
-        if len(steps := {at for _, at in found}) > 1:
-            raise ValueError(f"the latest checkpoints are of steps {sorted(steps)}; give a step that all of them have")
-        models, notes = [model for model, _ in found], [f"the checkpoint of step {steps.pop()}"]
-        for model, folder in zip(models, folders, strict=True):
-            check_model(model, folder, splits)
-    if others := [str(folder) for folder, model in zip(folders, models) if model.spec != models[0].spec]:
-        raise ValueError(f"a mean is over models of one kind; {', '.join(others)} differ from {folders[0]}")
-    if len(models) > 1:
-        notes.append(f"means over {len(models)} models; figures and rows of the objective are the first's")
-    return models, notes
-
-
 def work(config: EvaluateConfig, splits: Splits, compute: Compute) -> Report:
     """Judges the models."""
     folder, several = config.model[0], splits.test.count.shape[0] > 1
-    models, notes = models_of(config, splits)
+    models, notes = models_of_runs(config.model, config.checkpoint, splits, config.allow)
     left_out = [*config.evaluate.notes(splits), *filter(None, [probe_note(splits)])]
     notes += log_notes(left_out)
     judged = Judged({}, [])

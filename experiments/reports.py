@@ -1,13 +1,12 @@
 """What experiments with one work but other defaults have to say: stage 1, and the three stages in a row."""
 
-from typing import Any
-
 import cattrs
 
 from experiments.cli import Report
 from experiments.configs import PipelineConfig, PretrainConfig
 from metarep_jax.data import Splits
 from metarep_jax.model import modules_named
+from metarep_jax.report.comparison import describe_gains
 from metarep_jax.stages import Compute, pretrain
 from metarep_jax.stages.class_probes import probes
 from metarep_jax.stages.evaluate import few_shot_rows, log_notes
@@ -71,20 +70,4 @@ def pipeline_report(config: PipelineConfig, splits: Splits, compute: Compute) ->
         embedding_figure(folder, splits, models["student"]),
         bars_figure(folder, {row: cells[row] for row in models}),
     ]
-    return Report(cells, figures, [*what_each_stage_buys(cells), *shrunk, *notes])
-
-
-def what_each_stage_buys(cells: dict[str, dict[str, Any]]) -> list[str]:
-    """A sentence a stage: the difference between two rows, and whether it exceeds chance."""
-    notes = []
-    for stage, (row, other) in COMPARED.items():
-        differences = []
-        for column in cells[row]:
-            if column == "parameters" or column not in cells[other]:
-                continue
-            one, two = cells[row][column], cells[other][column]
-            gain, margin = one["mean"] - two["mean"], (one["ci95"] ** 2 + two["ci95"] ** 2) ** 0.5
-            verdict = "no measurable difference" if abs(gain) <= margin else f"{gain:+.1f} points"
-            differences.append(f"{verdict} on {column}")
-        notes.append(f"{stage} ({row} against {other}): {', '.join(differences)}.")
-    return notes
+    return Report(cells, figures, [*describe_gains(cells, COMPARED), *shrunk, *notes])

@@ -26,8 +26,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cattrs
-
 from experiments.cli import with_data_dir
 from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
@@ -35,11 +33,11 @@ from metarep_jax.data import DataConfig, Splits
 from metarep_jax.data.intent_folds import DATA, fold_of
 from metarep_jax.data.tokens import TextConfig
 from metarep_jax.encoders import EncoderConfig
-from metarep_jax.evaluate import Interval, interval_over_seeds
+from metarep_jax.evaluate import Interval, interval_over_folds, interval_over_seeds
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
-from metarep_jax.report.pieces import Judged, Piece, each_seed, plain
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import Compute, EvaluateSettings, MetatrainSettings, PretrainSettings, metatrain, pretrain
 from metarep_jax.stages.distil import fitted_encoder
 from metarep_jax.stages.evaluate import few_shot_columns
@@ -185,18 +183,7 @@ def judge(config: IntentsConfig, models: Sequence[tuple[str, Splits, Model]], se
         specs = EvaluateSettings(ways=(5,), shots=(1, 5)).specs(splits.protocol, splits.test)
         for column, value in few_shot_columns(model, splits, specs, compute, episodes=settings.episodes).items():
             found[f"{name}_{column}"].append(value)
-    return Judged({column: over_folds(each) for column, each in found.items()})
-
-
-def over_folds(found: Sequence[Interval]) -> Interval:
-    """The mean of the folds' means; its interval is the wider one of that over all episodes and that over the folds.
-
-    The folds test on different classes, and these differ more than episodes do: over five folds, 2.8 standard errors of
-    their means (Student). It says where the mean over other classes would lie, and is still too narrow for that, since
-    some classes are in several folds. Rows are judged on the same episodes of the same folds: they differ by less noise
-    than their intervals show.
-    """
-    return interval_over_seeds(found)
+    return Judged({column: interval_over_folds(each) for column, each in found.items()})
 
 
 def pieces_of(config: IntentsConfig) -> list[Piece]:
@@ -224,12 +211,12 @@ def pieces_of(config: IntentsConfig) -> list[Piece]:
 
 
 def settings_of_row(method: Method, settings: Recipe, config: IntentsConfig) -> dict[str, Any]:
-    """All that a row's numbers depend on, as JSON's plain values."""
+    """All that a row's numbers depend on."""
     parts: dict[str, Any] = {"text": settings.text, "encoder": settings.encoder, "whiten": settings.pretrain.whiten}
     parts |= {"pretrain": settings.pretrain} if method.pretrained else {}
     parts |= {"meta": settings.meta} if method.prototypical else {}
     common = {"data": BOTH, "precision": config.precision, "episodes": settings.episodes}
-    return plain(cattrs.unstructure(common | parts))
+    return common | parts
 
 
 def minutes_of(row: str, settings: Recipe) -> float:

@@ -14,8 +14,6 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-import cattrs
-
 from experiments.tables.engine import Budget, OmniglotConfig, Table, table_main
 from experiments.tables.omniglot_objectives import CONV4, best, fit_of
 from experiments.tables.published import COLUMNS
@@ -91,9 +89,7 @@ def pieces_of(config: OmniglotConfig) -> list[Piece]:
                 row=name,
                 columns=columns,
                 protocol=TABLE.protocol,
-                settings=config.settings(
-                    steps, pretrain=cattrs.unstructure(before), training=cattrs.unstructure(labelled)
-                ),
+                settings=config.settings(steps, pretrain=before, training=labelled),
                 train=partial(train, config, before),
                 judge=each_seed(partial(judge, config)),
                 steps=steps,

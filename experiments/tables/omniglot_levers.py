@@ -14,32 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cattrs
-
 from experiments.tables.engine import Budget, OmniglotConfig, Table, table_main
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
-from metarep_jax.data import Splits
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.report.figures import save_gains
 from metarep_jax.report.pieces import Judged, Piece, each_seed
-from metarep_jax.stages import (
-    Compute,
-    DistilSettings,
-    EvaluateSettings,
-    PretrainSettings,
-    RoundsSettings,
-    distil,
-    pretrain,
-    rounds,
-)
+from metarep_jax.stages import Compute, EvaluateSettings, PretrainSettings, RoundsSettings, pretrain, rounds
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec
 from metarep_jax.stages.projector import projector_features
+from metarep_jax.stages.self_distil import self_distil
 
 VIEWS = 32  # over which the features of a teacher are averaged
 STEPS: dict[Budget, int] = {"trial": 4, "short": 1500, "full": 128_000}
@@ -64,8 +53,8 @@ class Lever:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that its numbers depend on, as plain values."""
-        return {name: value for name, value in cattrs.unstructure(self).items() if name not in ("note", "ms")}
+        """All that its numbers depend on."""
+        return {name: value for name, value in vars(self).items() if name not in ("note", "ms")}
 
 
 def levers(budget: Budget) -> dict[str, Lever]:
@@ -188,7 +177,7 @@ def train(config: OmniglotConfig, lever: Lever, folder: Path, seed: int) -> tupl
     embed = projector_features(settings, lever.encoder, splits, compute) if lever.projector else None
     if lever.distilled:
         compute = compute_of("self_distilled", settings.train.batch_size)
-        model = self_distilled(settings, lever.encoder, model, splits, compute)
+        model = self_distil(settings, lever.encoder, model, splits, compute, views=VIEWS)
     if lever.rounds is not None:
         compute = compute_of(f"rounds_{lever.series}", lever.rounds.meta.train.batch_size)
         model = rounds(lever.rounds, splits, model, compute)[lever.after - 1]
@@ -204,20 +193,6 @@ def judge(config: OmniglotConfig, lever: Lever, trained: tuple[Model, Any], seed
     return Judged(
         few_shot_columns(model, splits, specs, compute, part="val", episodes=episodes, views=lever.views, embed=embed)
     )
-
-
-def self_distilled(
-    settings: PretrainSettings, encoder: EncoderConfig, teacher: Model, splits: Splits, compute: Compute
-) -> Model:
-    """A new encoder that learned the ``teacher``'s features, averaged over views of each training image.
-
-    Raises:
-      ValueError: for settings with turned images, of which the teacher's features are not at hand.
-    """
-    if settings.rotations:
-        raise ValueError("self-distillation learns the features of images as they are; leave rotations out")
-    same = {name: getattr(settings, name) for name in ("augment", "epochs", "optimiser", "train", "whiten")}
-    return distil(DistilSettings(student=encoder, views=VIEWS, **same), splits, teacher, compute, mode="features")
 
 
 if __name__ == "__main__":

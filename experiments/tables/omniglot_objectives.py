@@ -7,8 +7,6 @@
 import dataclasses
 from typing import Any
 
-import cattrs
-
 from experiments.tables.engine import Budget
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
@@ -53,9 +51,9 @@ class Recipe:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that its numbers depend on, as plain values."""
+        """All that its numbers depend on."""
         parts = ("encoder", "pretrain", "meta", "rounds")
-        return {part: cattrs.unstructure(getattr(self, part)) for part in parts}
+        return {part: getattr(self, part) for part in parts}
 
 
 def recipes(budget: Budget) -> dict[str, Recipe]:

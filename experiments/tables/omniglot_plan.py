@@ -1,15 +1,13 @@
 """How a cell of the Omniglot table is made: its training, its test, and what both cost."""
 
 import dataclasses
-import json
 import re
 from typing import Any, Literal
-
-import cattrs
 
 from experiments.tables.engine import Budget
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.report.pieces import plain
 from metarep_jax.stages import MetatrainSettings
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec, NormMode
@@ -128,16 +126,15 @@ def trainings(plans: list[Plan]) -> dict[str, list[Plan]]:
 def settings_of_training(made: Plan) -> dict[str, Any]:
     """What the trained parameters depend on, as plain values."""
     meta = made.meta
-    settings = {
+    return plain({
         "budget": made.budget,
         "protocol": made.protocol,
         "with_validation": made.with_validation,
-        "encoder": cattrs.unstructure(made.encoder),
-        "learner": cattrs.unstructure(meta.learner),
-        "episode": cattrs.unstructure(meta.episode),
+        "encoder": made.encoder,
+        "learner": meta.learner,
+        "episode": meta.episode,
         "augment": meta.augment,
-        "optimiser": cattrs.unstructure(meta.optimiser),
-        "train": cattrs.unstructure(meta.train),
-        "validation": {"episodes": meta.validation_episodes, "of": cattrs.unstructure(made.validate_on)},
-    }
-    return json.loads(json.dumps(settings))
+        "optimiser": meta.optimiser,
+        "train": meta.train,
+        "validation": {"episodes": meta.validation_episodes, "of": made.validate_on},
+    })  # fmt: skip

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import cattrs
-
 from experiments.tables.engine import Budget, OmniglotConfig, Table, check_names, table_main
 from experiments.tables.omniglot_methods import COLUMNS, SHARED, SHORT, gradient_method, reptile, shared_method
 from experiments.tables.omniglot_plan import Plan, as_trial, settings_of_training, trainings, way_and_shot
@@ -93,7 +91,7 @@ def piece_of(cell: Plan, config: SupervisedConfig, *, first: bool = True) -> Pie
     """A cell as a piece; the time of a training counts to the ``first`` of the cells that share it."""
     fit, episodes = cell.meta.train, config.episodes or cell.episodes
     data = {"data": config.data.name, "split_seed": config.data.split_seed, "precision": config.precision}
-    test = {"test": cattrs.unstructure(cell.test), "episodes": episodes, "norm": cell.norm}
+    test = {"test": cell.test, "episodes": episodes, "norm": cell.norm}
 
     def splits() -> Splits:
         return config.splits(cell.protocol)

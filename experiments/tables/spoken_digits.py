@@ -24,9 +24,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cattrs
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from experiments.cli import with_data_dir
@@ -36,14 +33,13 @@ from metarep_jax.data import DataConfig
 from metarep_jax.data.recordings import AudioConfig, Digits, load_fsdd
 from metarep_jax.data.splits import resolved
 from metarep_jax.data.spoken_digits import PROTOCOL, splits_of_digits
-from metarep_jax.encoders import EncoderConfig, make_encoder
-from metarep_jax.encoders.features import compute_features
+from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import interval_over_seeds
 from metarep_jax.evaluate.speech_probes import probe_digits
 from metarep_jax.pretrain import ObjectiveConfig
-from metarep_jax.report.pieces import Judged, Piece, each_seed, plain
+from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import PretrainSettings, pretrain
-from metarep_jax.stages.features import untrained_model
+from metarep_jax.stages.features import bare_features, features_without_weights, untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig
 
 TABLE = "spoken_digits"
@@ -122,17 +118,15 @@ def recordings(data: DataConfig) -> Digits:
 def features_of(row: str, config: SpokenDigitsConfig, folder: Path, seed: int) -> Float[Array, "n dim"]:
     """The row's features of all recordings, its encoder trained or gone on with."""
     method, settings, digits = METHODS[row], recipe(config.budget), recordings(config.data)
-    waves = jnp.asarray(digits.rows)
     if method.encoder == "log_mel":
-        encoder = make_encoder(EncoderConfig(name="log_mel", rate=config.data.get("rate")))
-        return compute_features(jax.jit(partial(encoder.apply, {})), waves)
+        return features_without_weights(EncoderConfig(name="log_mel", rate=config.data.get("rate")), digits.rows)
     training, splits = training_of(method, settings), splits_of_digits(digits, config.data)
     compute = config.compute(folder / "pretrain", seed, training.train.batch_size)
     if method.negatives is None:
         model = untrained_model(settings.encoder, splits, compute, training.whiten)
     else:
         model = pretrain(training, splits, compute, encoder=settings.encoder)
-    return compute_features(dataclasses.replace(model, whitening=None).embed, waves)
+    return bare_features(model, digits.rows)
 
 
 def judge(config: SpokenDigitsConfig, features: Float[Array, "n dim"], seed: int) -> Judged:
@@ -174,13 +168,13 @@ def pieces_of(config: SpokenDigitsConfig) -> list[Piece]:
 
 
 def settings_of_row(method: Method, settings: Recipe, config: SpokenDigitsConfig) -> Mapping[str, Any]:
-    """All that a row's numbers depend on, as JSON's plain values."""
+    """All that a row's numbers depend on."""
     audio = {"rate": config.data.get("rate"), "seconds": config.data.get("seconds")}
     parts: dict[str, Any] = {} if method.encoder == "log_mel" else {"encoder": settings.encoder}
     parts |= {"pretrain": training_of(method, settings)} if method.negatives else {}
     steps = settings.pretrain.train.steps if method.negatives else 0
     common = {"data": "fsdd", "audio": audio, "steps": steps, "precision": config.precision}
-    return plain(cattrs.unstructure(common | parts))
+    return common | parts
 
 
 def dimensions(method: Method, settings: Recipe) -> int:

@@ -2,7 +2,13 @@
 
 from metarep_jax.evaluate.few_shot import episode_accuracy, few_shot_accuracy, few_shot_values
 from metarep_jax.evaluate.held_out import held_out, unigram
-from metarep_jax.evaluate.intervals import Interval, interval, interval_over_seeds, paired_difference
+from metarep_jax.evaluate.intervals import (
+    Interval,
+    interval,
+    interval_over_folds,
+    interval_over_seeds,
+    paired_difference,
+)
 from metarep_jax.evaluate.occlusion import occlusion_maps
 from metarep_jax.evaluate.pools import feature_pool, split_examples
 from metarep_jax.evaluate.probes import chosen_l2, linear_probe, nearest_neighbours, probe_hits
@@ -18,6 +24,7 @@ __all__ = [
     "few_shot_values",
     "held_out",
     "interval",
+    "interval_over_folds",
     "interval_over_seeds",
     "layer_outputs",
     "linear_cka",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +62,26 @@ def describe_differences(runs: Sequence[Run]) -> list[str]:
             f"The runs are of different protocols, and their numbers do not compare: {'; '.join(protocols)}"
         )
     return sentences
+
+
+def describe_gains(cells: Cells, compared: Mapping[str, tuple[str, str]]) -> list[str]:
+    """A sentence for each pair of rows: the difference in every column that both have, and whether it exceeds chance.
+
+    Args:
+      cells: with all rows.
+      compared: by what is said to make the difference, a row and the one that it is compared with.
+    """
+    notes = []
+    for what, (row, other) in compared.items():
+        differences = []
+        for column in cells[row]:
+            if column == "parameters" or column not in cells[other]:
+                continue
+            gain, margin = difference(cells[row][column], cells[other][column])
+            verdict = "no measurable difference" if abs(gain) <= margin else f"{gain:+.1f} points"
+            differences.append(f"{verdict} on {column}")
+        notes.append(f"{what} ({row} against {other}): {', '.join(differences)}.")
+    return notes
 
 
 def join_rows(runs: Sequence[Run]) -> Cells:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cattrs
+
 from metarep_jax.evaluate import Interval, interval_over_seeds
 from metarep_jax.files import atomic_write
 from metarep_jax.report.cells import cell_result, device_name
@@ -35,7 +37,7 @@ class Piece:
     row: str
     columns: tuple[str, ...]
     protocol: str
-    settings: Mapping[str, Any]  # all that its numbers depend on, its "data" by name among them
+    settings: Mapping[str, Any]  # all that its numbers depend on, its "data" by name among them; kept as plain values
     train: Callable[[Path, int], Any]  # (folder of a seed, seed) -> what was trained; goes on where it stopped
     judge: Callable[[Sequence[Any]], Sequence[Judged]]  # what was trained, by seed -> what came out
     steps: int
@@ -45,6 +47,9 @@ class Piece:
     shown: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what the table's settings tell
     combine: Callable[[Sequence[Interval]], Interval] = interval_over_seeds  # the seeds' intervals into one
     check: Callable[[], Any] = lambda: None  # raises for data that are missing, before anything is trained
+
+    def __post_init__(self):
+        object.__setattr__(self, "settings", plain(self.settings))
 
     @property
     def name(self) -> str:
@@ -103,7 +108,7 @@ def run_piece(
             command=command,
             protocol=piece.protocol,
             seeds=list(range(seeds)),
-            settings=plain(piece.settings),
+            settings=piece.settings,
             shown={
                 "steps": f"{piece.steps:,}",
                 "device": ", ".join(devices),
@@ -151,9 +156,9 @@ def is_finished(piece: Piece, folder: Path, seeds: int) -> bool:
 def same_identity(cell: Result, piece: Piece) -> bool:
     """Whether a cell was computed by the settings and the definition of a piece."""
     version = cell.config.get("version", 1)
-    return version == piece.version and migrated_settings(cell) == plain(piece.settings)
+    return version == piece.version and migrated_settings(cell) == piece.settings
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON holds them."""
-    return json.loads(json.dumps(settings, default=str))
+    """Settings, dataclasses and choices among them, as JSON holds them."""
+    return json.loads(json.dumps(cattrs.unstructure(settings), default=str))

@@ -1,11 +1,14 @@
 """Frozen features as models: nearest prototypes by cosine, with norms and whitening fitted on training rows."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-from jaxtyping import Array, Shaped
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig, make_encoder, read_pretrained, refit_statistics
@@ -72,6 +75,16 @@ def fitting_rows(splits: Splits) -> Shaped[Array, "n ..."]:
     """The training rows that norms and whitening are fitted on, from all over the pool."""
     pool = splits.train
     return pool.inputs[:: max(pool.label.shape[0] // FITTED_ROWS, 1)]
+
+
+def bare_features(model: Model, inputs: Shaped[np.ndarray, "n ..."]) -> Float[Array, "n dim"]:
+    """The features of a model's encoder as they are, not whitened."""
+    return compute_features(dataclasses.replace(model, whitening=None).embed, jnp.asarray(inputs))
+
+
+def features_without_weights(encoder: EncoderConfig, inputs: Shaped[np.ndarray, "n ..."]) -> Float[Array, "n dim"]:
+    """The features of an encoder of which nothing is learned, such as log-mel energies."""
+    return compute_features(jax.jit(partial(make_encoder(encoder).apply, {})), jnp.asarray(inputs))
 
 
 def untrained_model(encoder: EncoderConfig, splits: Splits, compute: Compute, whiten: float) -> Model:

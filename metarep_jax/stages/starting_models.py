@@ -1,11 +1,13 @@
 """Models that a stage starts from: of a finished run, or an encoder's weights from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metarep_jax.data import Splits
 from metarep_jax.model import Model, load
+from metarep_jax.stages.compute import model_identity
 from metarep_jax.stages.features import model_of_weights_file
+from metarep_jax.train import Input
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # the last three are pickles, and refused with what to do
 
@@ -32,6 +34,16 @@ def load_model(folder: Path, splits: Splits, allow: Sequence[str] = ()) -> Model
         raise ValueError(words) from error
     check_model(model, folder, splits)
     return model
+
+
+def inputs_of_models(folders: Mapping[str, Path | None], splits: Splits, allow: Sequence[str] = ()) -> dict[str, Input]:
+    """The digests of the models in the folders, by what they are to a run: "start", "teacher", "features".
+
+    None is no folder. Raises what ``load_model`` does.
+    """
+    return {
+        name: model_identity(load_model(folder, splits, allow), folder) for name, folder in folders.items() if folder
+    }
 
 
 def check_model(model: Model, folder: Path, splits: Splits) -> None:

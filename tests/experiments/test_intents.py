@@ -12,8 +12,9 @@ from experiments.tables import intents
 from experiments.tables.published import COLUMNS, published
 from metarep_jax.data import DataConfig, intent_folds
 from metarep_jax.data.tokens import TextConfig
-from metarep_jax.evaluate import Interval
+from metarep_jax.evaluate import Interval, interval_over_folds
 from metarep_jax.report.labels import chance, column_label, is_accuracy
+from metarep_jax.report.pieces import plain
 from metarep_jax.report.results import read_result
 
 TEXT = TextConfig(length=8, vocabulary=300)
@@ -89,10 +90,10 @@ def test_a_thinned_pool_has_the_first_rows_of_every_class(data):
 
 def test_the_interval_over_folds_is_students_of_their_means_or_that_of_their_episodes_if_wider():
     means = np.array([60.0, 62.0, 64.0, 66.0, 68.0])
-    found = intents.over_folds([Interval(mean, 0.5, 600) for mean in means])
+    found = interval_over_folds([Interval(mean, 0.5, 600) for mean in means])
     assert (found.mean, found.n) == (64.0, 3000)
     assert found.ci95 == pytest.approx(2.7764 * np.sqrt(10 / 5), rel=1e-4)
-    same = intents.over_folds([Interval(64.0, 0.5, 600)] * 5)
+    same = interval_over_folds([Interval(64.0, 0.5, 600)] * 5)
     assert same.ci95 == pytest.approx(0.5 / np.sqrt(5))
 
 
@@ -117,7 +118,7 @@ def test_a_rows_settings_are_plain_and_those_that_its_numbers_depend_on():
     longer = intents.recipe("short")
     longer = dataclasses.replace(longer, meta=dataclasses.replace(longer.meta, validation_episodes=7))
     for name, method in intents.METHODS.items():
-        again = intents.settings_of_row(method, longer, intents.IntentsConfig())
+        again = plain(intents.settings_of_row(method, longer, intents.IntentsConfig()))
         assert (again == rows[name]) == (not method.prototypical), name
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.tables.engine import OmniglotConfig, run_table
-from experiments.tables.omniglot_levers import TABLE, pieces_of, self_distilled
+from experiments.tables.omniglot_levers import TABLE, pieces_of
 from metarep_jax.data import DataConfig, Splits, find_protocol, pool_of_arrays
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import ObjectiveConfig
@@ -17,6 +17,7 @@ from metarep_jax.report.results import read_result
 from metarep_jax.stages import Compute, PretrainSettings, projector
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.projector import Projected, projector_features
+from metarep_jax.stages.self_distil import self_distil
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1)).astype(np.uint8)
 ENCODER = EncoderConfig(name="mlp", width=6)
@@ -42,7 +43,7 @@ def test_projections_are_the_projectors_of_the_encoders_features_whitened_by_tra
 def test_self_distillation_of_turned_images_is_refused():
     teacher = untrained_model(ENCODER, SPLITS, Compute(), 0.0)
     with pytest.raises(ValueError, match="leave rotations out"):
-        self_distilled(PretrainSettings(rotations=True), ENCODER, teacher, SPLITS, Compute())
+        self_distil(PretrainSettings(rotations=True), ENCODER, teacher, SPLITS, Compute(), views=2)
 
 
 @pytest.mark.slow
