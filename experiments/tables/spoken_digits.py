@@ -43,6 +43,7 @@ from metarep_jax.stages.features import bare_features, features_without_weights,
 from metarep_jax.train import FitConfig, OptimiserConfig
 
 TABLE = "spoken_digits"
+TITLE = f"{PROTOCOL.name}: {PROTOCOL.description}"
 VERSION = 2  # 1: the probes' logistic regression ended after 30 steps of L-BFGS, where it had not converged
 
 
@@ -148,7 +149,7 @@ def pieces_of(config: SpokenDigitsConfig) -> list[Piece]:
         Piece(
             row=name,
             columns=COLUMNS[TABLE],
-            protocol=f"{PROTOCOL.name}: {PROTOCOL.description}",
+            protocol=TITLE,
             settings=settings_of_row(method, settings, config),
             train=partial(features_of, name, config),
             judge=each_seed(partial(judge, config)),
@@ -182,7 +183,6 @@ def dimensions(method: Method, settings: Recipe) -> int:
     return 2 * (40 if method.encoder == "log_mel" else settings.encoder.get("width") + settings.encoder.get("context"))
 
 
-TITLE = f"{PROTOCOL.name}: {PROTOCOL.description}"
 main = partial(table_main, Table(TABLE, TITLE, tuple(METHODS), ("fsdd",)), SpokenDigitsConfig, pieces_of, __doc__)
 
 if __name__ == "__main__":
