@@ -30,7 +30,7 @@ def untrained():
 
 
 def test_of_several_rates_the_one_that_leaves_the_least_error_is_chosen():
-    model, best = choose_rate(untrained(), lambda rate: LEARNER(inner_lr=rate), (0.0, 0.01, 1e6), 5)
+    model, best = choose_rate(untrained(), lambda rate: LEARNER(inner_lr=rate), (1e-6, 0.01, 1e6), 5)
     assert best == 0.01 and model.params is not None
     before, after = errors_at_test(model, 5, (0, 1), tasks=200).mean(0)
     assert after < before
