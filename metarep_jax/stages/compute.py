@@ -18,9 +18,12 @@ from metarep_jax.model.storage import SPEC, read_arrays, read_model
 from metarep_jax.stages.checks import flags_below
 from metarep_jax.train import (
     FitConfig,
+    OptimiserConfig,
+    check_batch,
     compute_dtype,
     dividing_devices,
     local_devices,
+    make_optimiser,
     map_over_keys,
     on_main_process,
     open_run,
@@ -86,6 +89,11 @@ class Compute:
             raise ValueError(f"--….train.seeds must be 1 in a stage, got {train.seeds}; give --seeds {train.seeds}")
         devices = local_devices(self.devices)
         return devices if self.devices is not None else dividing_devices(devices, train.batch_size, train.accumulate)
+
+    def check_training(self, train: FitConfig, optimiser: OptimiserConfig) -> None:
+        """Raises ValueError for a batch that does not divide over the devices, or a warm-up as long as the training."""
+        check_batch(train.batch_size, self.training_devices(train), train.accumulate)
+        make_optimiser(optimiser, train.steps)
 
 
 # Purposes of keys: numbers that must never change, or trained models and their figures would.

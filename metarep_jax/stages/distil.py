@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from metarep_jax.data import Splits, augmented_feed, batch_feed, episode_feed, make_augment
 from metarep_jax.distill import (
@@ -36,7 +36,7 @@ from metarep_jax.stages.metatrain import has_head, protocol_rotations, training_
 from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.stages.transfer import ClassSettings, train_on_classes
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
-from metarep_jax.types import EpisodeSpec
+from metarep_jax.types import EpisodeSpec, MetaLearner
 
 log = logging.getLogger(__name__)
 DistilMode = Literal["few-shot", "classes", "features"]
@@ -143,63 +143,94 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             f"--mode few-shot needs a teacher that adapts to new classes, and that of --teacher {what_it_is(teacher)}; "
             "give --mode classes, or the run of a learner"
         )
-    check_new_classes(splits, "few-shot distillation")
-    episode, notes = with_fitting_episode(settings, splits, teacher)
-    pool, way, train = splits.train, episode.way, settings.train
-    if teacher.fixed_way and teacher.spec.way != way:
-        raise ValueError(
-            f"the teacher adapts to {teacher.spec.way} classes, the episode has {way}; "
-            f"give --distill.episode.way {teacher.spec.way}"
-        )
-    student = make_learner(settings.learner, make_encoder(settings.student, dtype=compute.dtype), way=way)
-    spec = training_episode(splits, episode, student, flags="distill")
-    ways = (way,) if has_head(student, pool, spec) else (way, 5)
-    if settings.epochs:
-        images = train.batch_size * spec.way * (spec.shot + spec.query)
-        epochs = with_epochs(dataclasses.replace(train, batch_size=images), settings.epochs, pool.label.shape[0])
-        train = dataclasses.replace(train, steps=epochs.steps)
+    plan = plan_few_shot(settings, splits, compute, teacher.spec.way if teacher.fixed_way else None)
     card = ModelSpec(
-        "learner", settings.student, settings.learner, teacher.spec.shape, way=way, tokenizer=tokenizer_digest(splits)
+        "learner",
+        settings.student,
+        settings.learner,
+        teacher.spec.shape,
+        way=plan.way,
+        tokenizer=tokenizer_digest(splits),
     )
     identity = identity_of(compute, splits, distil=settings, mode="few-shot")
 
     def train_student(inputs: Inputs) -> Model:
-        for note in notes:
+        for note in plan.notes:
             log.warning("distil: %s", note)
-        feed = episode_feed(pool, spec, train.batch_size)
+        feed = episode_feed(splits.train, plan.episode, plan.train.batch_size)
         write_card(compute.folder, card)
         loss = make_loss(settings.loss)
         fitted = fit(
-            distil_few_shot(student, teacher.learner(way), teacher.params, teacher.learner_state, loss),
+            distil_few_shot(plan.student, teacher.learner(plan.way), teacher.params, teacher.learner_state, loss),
             augmented_feed(feed, make_augment(settings.augment)) if has_images(splits) else feed,
             optimiser=settings.optimiser,
-            config=train,
+            config=plan.train,
             seed=compute.seed,
             folder=compute.folder,
             validate=validation(
-                card, splits, compute, settings.validation_episodes, ways=ways, student=True, what="distil"
+                card, splits, compute, settings.validation_episodes, ways=plan.ways, student=True, what="distil"
             ),
             select="val_accuracy",
             description="distil (few-shot)",
             settings=identity,
             inputs=inputs,
-            devices=compute.training_devices(train),
+            devices=compute.training_devices(plan.train),
         )
         return Model(card, fitted.params["student"], fitted.state["student"])
 
     return finished_or_trained(compute, "distil", identity, splits, train_student, flags="distill", teacher=teacher)
 
 
-def with_fitting_episode(settings: DistilSettings, splits: Splits, teacher: Model) -> tuple[EpisodeSpec, list[str]]:
+class FewShotPlan(NamedTuple):
+    """What few-shot distillation trains, once its settings were found to fit each other, the data and the teacher."""
+
+    student: MetaLearner
+    episode: EpisodeSpec
+    way: int
+    ways: tuple[int, ...]  # that it may be validated on
+    train: FitConfig
+    notes: list[str]
+
+
+def plan_few_shot(settings: DistilSettings, splits: Splits, compute: Compute, teacher_way: int | None) -> FewShotPlan:
+    """The plan of few-shot distillation; ``teacher_way`` is that of a teacher with a head of its own, None any.
+
+    Raises:
+      ValueError: for settings that do not fit each other, the data, the devices or the teacher.
+    """
+    check_new_classes(splits, "few-shot distillation")
+    settings = dataclasses.replace(settings, student=fitted_encoder(settings.student, splits))
+    check_encoder_takes(settings.student, splits, "--student")
+    episode, notes = with_fitting_episode(settings, splits, teacher_way)
+    way, train = episode.way, settings.train
+    if teacher_way is not None and teacher_way != way:
+        raise ValueError(
+            f"the teacher adapts to {teacher_way} classes, the episode has {way}; "
+            f"give --distill.episode.way {teacher_way}"
+        )
+    student = make_learner(settings.learner, make_encoder(settings.student, dtype=compute.dtype), way=way)
+    spec = training_episode(splits, episode, student, flags="distill")
+    if settings.epochs:
+        images = train.batch_size * spec.way * (spec.shot + spec.query)
+        epochs = with_epochs(
+            dataclasses.replace(train, batch_size=images), settings.epochs, splits.train.label.shape[0]
+        )
+        train = dataclasses.replace(train, steps=epochs.steps)
+    compute.check_training(train, settings.optimiser)
+    ways = (way,) if has_head(student, splits.train, spec) else (way, 5)
+    return FewShotPlan(student, spec, way, ways, train, notes)
+
+
+def with_fitting_episode(
+    settings: DistilSettings, splits: Splits, teacher_way: int | None
+) -> tuple[EpisodeSpec, list[str]]:
     """The training episode: the default one of the teacher's way where that has a head for it alone, and else as large
     as the classes allow; and sentences on what was changed."""
     default = DistilSettings().episode
     spec = dataclasses.replace(settings.episode, rotations=protocol_rotations(splits, settings.episode))
-    if teacher.fixed_way and settings.episode == default and teacher.spec.way != default.way:
-        followed = (
-            f"training episodes are of {teacher.spec.way} ways, not {default.way}: the teacher has a head for those"
-        )
-        return dataclasses.replace(spec, way=teacher.spec.way), [followed]
+    if teacher_way is not None and settings.episode == default and teacher_way != default.way:
+        followed = f"training episodes are of {teacher_way} ways, not {default.way}: the teacher has a head for those"
+        return dataclasses.replace(spec, way=teacher_way), [followed]
     student = make_learner(settings.learner, make_encoder(fitted_encoder(settings.student, splits)), way=spec.way)
     return fit_default_episode(spec, default, splits, head=has_head(student, splits.train, spec))
 

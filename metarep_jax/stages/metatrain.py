@@ -109,6 +109,24 @@ def with_fitting_episode(
     return dataclasses.replace(settings, episode=episode), notes
 
 
+def check_metatrain(
+    settings: MetatrainSettings, splits: Splits, compute: Compute, encoder: EncoderConfig, flags: str = "meta"
+) -> tuple[MetatrainSettings, int | None]:
+    """The settings with a training episode that the classes can serve, and the way of a learner with a head for it.
+
+    Raises:
+      ValueError: as ``metatrain`` would, for settings that do not fit each other, the data or the devices; there the
+        stage's flags begin with ``flags``.
+    """
+    settings, _ = with_fitting_episode(settings, splits, encoder)
+    module = make_encoder(encoder, adapted=adapts_encoder(settings.learner))
+    learner = make_learner(settings.learner, module, way=settings.episode.way)
+    labelled = settings.tasks.source == "labels"
+    spec = training_episode(splits, settings.episode, learner, labelled=labelled, flags=flags)
+    compute.check_training(settings.train, settings.optimiser)
+    return settings, spec.way if has_head(learner, splits.train, spec) else None
+
+
 def _trained(
     settings: MetatrainSettings,
     splits: Splits,

@@ -6,12 +6,13 @@ from typing import Protocol, runtime_checkable
 from metarep_jax.data import Splits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
+from metarep_jax.stages.checks import flags_below
 from metarep_jax.stages.columns import EvaluateSettings
 from metarep_jax.stages.compute import Compute
-from metarep_jax.stages.distil import DistilSettings, distil
+from metarep_jax.stages.distil import DistilSettings, distil, plan_few_shot
 from metarep_jax.stages.evaluate import BASELINES, few_shot_columns, frozen_features
 from metarep_jax.stages.features import untrained_model
-from metarep_jax.stages.metatrain import MetatrainSettings, metatrain
+from metarep_jax.stages.metatrain import MetatrainSettings, check_metatrain, metatrain
 from metarep_jax.stages.pretrain import PretrainSettings, pretrain
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,11 @@ def pipeline(settings: PipelineSettings, splits: Splits, compute: Compute) -> di
       settings: of the stages.
       splits: the data.
       compute: each stage writes a folder of its own below its folder.
+
+    Raises:
+      ValueError: before the first stage, for settings of any stage that do not fit each other, the data or the devices.
     """
+    check_stages(settings, splits, compute)
     encoder, whiten = settings.encoder, settings.pretrain.whiten
     pretrained = pretrain(settings.pretrain, splits, compute.below("pretrain"), encoder=encoder)
     models = {
@@ -51,10 +56,7 @@ def pipeline(settings: PipelineSettings, splits: Splits, compute: Compute) -> di
         "pretrained": pretrained,
         "pretrained_logistic": frozen_features(pretrained, BASELINES["logistic regression"]),
     }
-    learners = {"meta": settings.meta}
-    if settings.with_second:
-        learners[settings.second.learner.name.rpartition(":")[2]] = settings.second
-    for label, learner in learners.items():
+    for label, learner in _learners(settings).items():
         for begin, start in {"scratch": None, "pretrained": pretrained}.items():
             row = f"{label}_{begin}"
             models[row] = metatrain(
@@ -69,6 +71,22 @@ def pipeline(settings: PipelineSettings, splits: Splits, compute: Compute) -> di
     teacher = best_teacher(models, splits, compute)
     models["student"] = distil(settings.distill, splits, teacher, compute.below("student"))
     return models
+
+
+def check_stages(settings: PipelineSettings, splits: Splits, compute: Compute) -> None:
+    """Raises ValueError for what a later stage would refuse once those before it were trained."""
+    ways = {}
+    for label, learner in _learners(settings).items():
+        flags = "meta" if label == "meta" else "second"
+        with flags_below(flags):
+            _, ways[label] = check_metatrain(learner, splits, compute, settings.encoder, flags)
+    with flags_below("distill"):
+        plan_few_shot(settings.distill, splits, compute, ways["meta"])
+
+
+def _learners(settings: PipelineSettings) -> dict[str, MetatrainSettings]:
+    second = {settings.second.learner.name.rpartition(":")[2]: settings.second} if settings.with_second else {}
+    return {"meta": settings.meta, **second}
 
 
 def best_teacher(models: dict[str, Model], splits: Splits, compute: Compute) -> Model:

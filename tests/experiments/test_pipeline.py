@@ -43,6 +43,7 @@ def flags(image_folder, run_folder, **changed):
         "devices": 2,
         "encoder.name": "mlp",
         "encoder.width": 8,
+        "encoder.norm": "none",  # the student's is the batch norm, whose modes are judged
         "pretrain.epochs": 1,
         "pretrain.train.batch-size": 16,
         "meta.learner.inner-steps": 1,
@@ -54,6 +55,8 @@ def flags(image_folder, run_folder, **changed):
         "meta.validation-episodes": 4,
         "distill.student.name": "mlp",
         "distill.student.width": 4,
+        "distill.learner.inner-steps": 1,
+        "distill.learner.test-steps": 1,
         "distill.episode.way": 2,
         "distill.epochs": 1,
         "distill.train.batch-size": 2,
@@ -80,6 +83,7 @@ def test_the_classic_preset_runs_to_its_table_and_skips_what_is_finished(image_f
     assert result.cells["student"]["parameters"]["mean"] < result.cells["meta_scratch"]["parameters"]["mean"]
     for figure in ("views", "episode", "curves", "embedding", "bars"):
         assert (folder / "figures" / f"{figure}.png").stat().st_size > 1000
+    assert {f"student ({mode})" for mode in ("running", "support", "one_query")} < result.cells.keys()
     assert "random-classes" in (folder / "report.md").read_text()
     images = np.zeros((2, SIZE, SIZE, 1), np.uint8)
     assert load(folder / "student").adapt(images, [0, 1]).predict(images).probability.shape == (2, 2)
@@ -99,6 +103,8 @@ def test_the_classic_preset_runs_to_its_table_and_skips_what_is_finished(image_f
         ({"meta.episode.shot": 6, "meta.episode.query": 5}, "class"),
         ({"pretrain.train.batch-size": 15}, "device"),
         ({"data.protocol": "vinyals"}, "vinyals"),
+        ({"meta.optimiser.warmup-steps": 2}, "--meta.optimiser.warmup-steps"),
+        ({"distill.episode.shot": 8}, "--distill.episode.shot"),
     ],
 )
 def test_bad_settings_end_with_a_message_and_leave_no_half_run(image_folder, tmp_path, capsys, changed, message):
@@ -108,6 +114,7 @@ def test_bad_settings_end_with_a_message_and_leave_no_half_run(image_folder, tmp
     output = capsys.readouterr()
     assert message in output.out + output.err
     assert "Traceback" not in output.out + output.err
+    assert not list(tmp_path.rglob("checkpoints"))  # no stage was begun
 
 
 @pytest.mark.parametrize("name", ["pretrain", "metatrain", "distill", "evaluate", "pipeline", "quickstart"])

@@ -164,8 +164,7 @@ def test_a_learner_at_its_defaults_is_trained_and_judged_where_there_are_two_tes
 
 def test_a_default_student_takes_the_way_of_a_teacher_with_a_head():
     data = few_shot_data(train="abcde", test="wxyz")
-    teacher = model_for(data, way=3)
-    episode, notes = distil_episode(DistilSettings(student=ENCODER), data, teacher)
+    episode, notes = distil_episode(DistilSettings(student=ENCODER), data, teacher_way=3)
     assert episode.way == 3 and notes == ["training episodes are of 3 ways, not 20: the teacher has a head for those"]
 
 
@@ -247,9 +246,12 @@ def test_probes_of_fixed_classes_learn_from_the_training_part(fixed):
     assert found["linear probe"].n == fixed.test.label.shape[0] == 9
 
 
+LATE = OptimiserConfig(warmup_steps=9)  # refused once all is said, before anything compiles
+
+
 def test_large_images_are_said_with_the_flag_that_helps(tmp_path, caplog):
     large = few_shot_data(size=96, each=2)
-    pretrain(pretrain_settings(train=fit_config(1)), large, compute(tmp_path), encoder=ENCODER)
+    refused(tmp_path, lambda at: pretrain(pretrain_settings(optimiser=LATE), large, at, encoder=ENCODER))
     assert "images are 96×96; --data.image-size 32 has 9 times fewer pixels" in caplog.text
 
 
@@ -257,7 +259,8 @@ def test_views_suit_the_data_and_are_said(tmp_path, caplog):
     for channels, views in ((1, "glyph"), (3, "simclr")):
         data = few_shot_data(channels=channels)
         with caplog.at_level("INFO"):
-            pretrain(pretrain_settings(augment="auto"), data, compute(tmp_path / views), encoder=ENCODER)
+            settings = pretrain_settings(augment="auto", optimiser=LATE)
+            refused(tmp_path / views, pretrain, settings, data, encoder=ENCODER)
         assert f"views by {views}, which suits the data; another by --pretrain.augment" in caplog.text
     assert np.isfinite(probes(model_for(data), data)["linear probe"].mean)
 
