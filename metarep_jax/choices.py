@@ -49,6 +49,7 @@ class Choice:
     keywords: tuple[tuple[str, Any], ...]
 
     what: ClassVar[str] = "method"
+    also: ClassVar[str] = ""  # names that are no list's, for help texts
     known: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     supplied: ClassVar[frozenset[str]] = frozenset()
     default: ClassVar[str] = ""

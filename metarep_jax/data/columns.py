@@ -45,7 +45,7 @@ def usable_columns(
     name, smallest = smallest_class(pool, class_names)
     if many := [shot for shot in shots if shot >= smallest]:
         notes.append(
-            f"no columns of {_listed(many)} shots: class {name!r} of {part} has {smallest} examples, and "
+            f"no columns of {_listed(many)} shots: class {name!r} of {part} has {_examples(smallest)}, and "
             f"{min(many) + 1} are needed for {min(many)} shots and a query"
         )
     specs = [
@@ -74,10 +74,14 @@ def fitting_episode(
     if 1 <= smallest - spec.shot < spec.query:
         notes.append(
             f"training episodes have {smallest - spec.shot} queries a class, not {spec.query}: class {name!r} of "
-            f"{part} has {smallest} examples"
+            f"{part} has {_examples(smallest)}"
         )
         spec = dataclasses.replace(spec, query=smallest - spec.shot)
     return spec, notes
+
+
+def _examples(count: int) -> str:
+    return "1 example" if count == 1 else f"{count} examples"
 
 
 def _listed(values: Sequence[int]) -> str:

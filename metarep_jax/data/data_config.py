@@ -51,6 +51,7 @@ class DataConfig(Choice):
     """
 
     what = "data set"
+    also = "corpora joined by + (brown+wikitext2), any image data set of TFDS, tfds-text:NAME, tfds-audio:NAME"
     known: Mapping[str, Callable[..., AnySource]] = SOURCES
     supplied = frozenset({"data_dir", "cache_dir", "progress"})
     default = "glyphs"

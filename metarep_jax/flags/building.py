@@ -143,7 +143,8 @@ def _members_flags(choices: WeightedChoices, chosen: Chosen, path: str, shorts: 
 
 
 def _known(kind: type[Choice]) -> str:
-    return ", ".join(sorted(kind.known)) + f", or your own as my_module:my_{kind.what.replace(' ', '_')}"
+    also = f", {kind.also}" if kind.also else ""
+    return ", ".join(sorted(kind.known)) + f"{also}, or your own as my_module:my_{kind.what.replace(' ', '_')}"
 
 
 def _weighted(kind: type[Choice], name: str, flags: Any) -> tuple[Choice, float]:

@@ -1,5 +1,7 @@
 """One task from end to end: adapt on the support set, predict the queries, score the predictions."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
@@ -35,15 +37,29 @@ def run_task(learner: MetaLearner, params: Any, state: Any, episode: Episode, ke
       episode: one task; queries whose mask is False enter neither batch statistics nor scores.
       key: the randomness of adaptation.
       ctx: ``learner.train_context`` or ``test_context``, or a variant of one.
+
+    Raises:
+      ValueError: for queries with a mask and a learner whose ``predict`` takes none.
     """
     support, query = episode
-    task = learner.adapt(params, state, support, key, ctx)
     mask = {} if query.mask is None else {"mask": query.mask}  # learners of one's own may know no mixed episodes
+    if mask and not takes_mask(learner.predict):
+        raise ValueError(
+            "episodes of several ways or shots have rows that do not count, and this learner's predict has no keyword "
+            "mask=None to be told which; give it one, or leave least_way and least_shot out"
+        )
+    task = learner.adapt(params, state, support, key, ctx)
     outputs = dict(learner.predict(params, state, task, query.inputs, ctx, **mask))
     state = outputs.pop("state", state)
     loss = learner.loss(outputs, query)
     metrics = {"loss": loss, **learner.metrics(outputs, query), **support_losses(task)}
     return TaskOutcome(task, outputs, state, loss, metrics)
+
+
+def takes_mask(predict: Callable[..., Any]) -> bool:
+    """Whether a learner's ``predict`` can be told which queries count."""
+    parameters = inspect.signature(predict).parameters
+    return "mask" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def check_trainable(learner: MetaLearner) -> None:

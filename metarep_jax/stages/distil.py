@@ -65,10 +65,10 @@ class DistilSettings:
     whiten: float = 0.25
     """features: power of the whitening of the student's finished features."""
     epochs: int | None = None
-    """Passes over the training images; overrides train.steps."""
+    """Passes over the training examples, in place of the number of steps."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine")
     train: FitConfig = FitConfig(steps=2000, batch_size=2, validate_every=500)
-    """few-shot: batch_size counts tasks."""
+    """few-shot: the batch size counts tasks."""
     validation_episodes: int = 200
     """Episodes on validation classes, by which the best checkpoint is chosen (few-shot)."""
 

@@ -28,7 +28,7 @@ Embed = Callable[[Any], Any]  # inputs [n, ...] -> features [n, dim]
 
 @dataclasses.dataclass(frozen=True)
 class MetatrainSettings:
-    """A meta-learner and its training. ``train.batch_size`` counts tasks."""
+    """A meta-learner and its training, whose batch size counts tasks."""
 
     learner: LearnerConfig = LearnerConfig()
     episode: EpisodeSpec = EpisodeSpec(way=5, shot=1, query=5)

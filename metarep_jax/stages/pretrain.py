@@ -55,7 +55,7 @@ class PretrainSettings:
     whiten: float = 0.25
     """Power of the whitening of the finished features, fitted on training images: 0.25 halves, 0 only centres."""
     epochs: int | None = None
-    """Passes over the training images; overrides train.steps."""
+    """Passes over the training examples, in place of the number of steps."""
     optimiser: OptimiserConfig = OptimiserConfig(
         name="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=100
     )

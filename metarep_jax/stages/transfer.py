@@ -1,7 +1,6 @@
 """Fixed classes: a head on frozen features, fine-tuning, or supervised training from scratch, the plain baseline."""
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,13 +14,12 @@ from metarep_jax.evaluate import Interval, interval, split_examples
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
-from metarep_jax.stages.checks import check_encoder_takes, check_start
+from metarep_jax.stages.checks import check_encoder_takes, check_rows, check_start
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.pretrain import with_epochs
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
 from metarep_jax.types import Pool, Term
 
-log = logging.getLogger(__name__)
 TransferMode = Literal["linear-head", "fine-tune", "supervised"]
 PREDICTED = 256  # rows at once
 
@@ -35,7 +33,7 @@ class ClassSettings:
     augment: str = "none"
     """Augmentation in training: a preset of metarep_jax.data.augment."""
     epochs: int | None = None
-    """Passes over the training images; overrides train.steps."""
+    """Passes over the training examples, in place of the number of steps."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine")
     train: FitConfig = FitConfig(steps=2000, batch_size=64)
 
@@ -119,11 +117,7 @@ def train_on_classes(
     identity = identity_of(compute, splits, classes=settings, what=what, **identity)
 
     def train_student(inputs: Inputs) -> Model:
-        if train.batch_size > seen.label.shape[0]:
-            log.warning(
-                "%s: a batch of %d holds training examples several times, of which there are %d; lower "
-                "--%s.train.batch-size", what, train.batch_size, seen.label.shape[0], flags,
-            )  # fmt: skip
+        check_rows(seen.label.shape[0], train.batch_size, f"--{flags}.train.batch-size")
         write_card(compute.folder, card)
         augment = make_augment(settings.augment)
         fitted = fit(

@@ -25,7 +25,7 @@ class OptimiserConfig:
     weight_decay: float = 0.0
     """Strength; not applied to norms and biases. adam, adamw: decoupled. lars, sgd, momentum: added to the gradient."""
     schedule: Literal["constant", "cosine", "linear", "halving"] = "constant"
-    """After the warm-up: constant, cosine or linear to zero at the last step, or halved every halve_every steps."""
+    """After the warm-up: constant, cosine or linear to zero at the last step, or halving (see halve-every)."""
     warmup_steps: int = 0
     """Steps of linear warm-up from zero; fewer than the training has."""
     halve_every: int = 2000

@@ -47,7 +47,7 @@ def test_shots_that_leave_no_query_are_left_out_with_the_class():
         "no columns of 5 shots: class 'b' of test has 3 examples, and 6 are needed for 5 shots and a query"
     )
     found, notes = columns(pool_of(20, 1))
-    assert not found and "no columns of 1 or 5 shots: class 'b' of test has 1 examples, and 2 are needed" in notes[1]
+    assert not found and "no columns of 1 or 5 shots: class 'b' of test has 1 example, and 2 are needed" in notes[1]
 
 
 @pytest.mark.parametrize("counts", [(), (20,)])

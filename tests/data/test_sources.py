@@ -8,9 +8,9 @@ import cattrs
 import numpy as np
 import pytest
 
+from experiments.flags import parse
 from metarep_jax.data import DataConfig, Source, load_splits
 from metarep_jax.data.sources import SOURCES
-from metarep_jax.flags import parse
 
 SHARED = {"protocol", "data_dir", "cache_dir", "split_seed", "held_out"}
 

@@ -9,8 +9,8 @@ from PIL import Image
 from experiments import distill, evaluate, metatrain
 from experiments.cli import run_experiment
 from experiments.configs import PretrainConfig
+from experiments.flags import parse
 from experiments.reports import pretrain_report
-from metarep_jax.flags import parse
 
 SIZE = 8
 

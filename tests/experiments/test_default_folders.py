@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from experiments.configs import PretrainConfig
+from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig
-from metarep_jax.flags import parse
 
 CONFIGS = {
     "pretrain": "PretrainConfig",

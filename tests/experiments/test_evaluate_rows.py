@@ -11,10 +11,10 @@ from test_bad_input import folder_of_images
 from experiments import evaluate
 from experiments.cli import run_experiment
 from experiments.configs import PretrainConfig
+from experiments.flags import parse
 from experiments.reports import pretrain_report
 from metarep_jax.data import pool_of_arrays
 from metarep_jax.data.protocols import find_protocol
-from metarep_jax.flags import parse
 from metarep_jax.stages.columns import EvaluateSettings
 from metarep_jax.stages.result_cells import joined, mean_over_models
 

@@ -7,8 +7,8 @@ import pytest
 from experiments import evaluate, metatrain, pretrain
 from experiments.cli import run_experiment
 from experiments.configs import PretrainConfig
+from experiments.flags import parse
 from experiments.reports import pretrain_report
-from metarep_jax.flags import parse
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi") for b in ("n", "r", "s", "t", "x")]
 

@@ -9,8 +9,7 @@ import pytest
 import tyro
 from printed import printed_commands, save_printed_modules
 
-from experiments import cli
-from metarep_jax import flags
+from experiments import cli, flags
 
 YOURS = """
 from metarep_jax.distill.terms import soft_targets

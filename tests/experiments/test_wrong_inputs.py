@@ -6,8 +6,8 @@ from test_bad_input import SIZE, folder_of_images
 from experiments import distill, evaluate, metatrain, rounds, transfer
 from experiments.cli import run_experiment
 from experiments.configs import PretrainConfig
+from experiments.flags import parse
 from experiments.reports import pretrain_report
-from metarep_jax.flags import parse
 
 EXPERIMENTS = {
     "pretrain": (PretrainConfig, pretrain_report),
@@ -39,7 +39,16 @@ def root(tmp_path_factory):
     for part in ("train", "test"):
         folder_of_images(root / "parts" / part, classes=3)
     (root / "file.png").write_bytes(next((root / "images").glob("*/*.png")).read_bytes())
-    short = ["--pretrain.train.steps", 1, "--pretrain.train.batch-size", 4, "--pretrain.optimiser.warmup-steps", 0]
+    short = [
+        "--pretrain.augment",
+        "none",
+        "--pretrain.train.steps",
+        1,
+        "--pretrain.train.batch-size",
+        4,
+        "--pretrain.optimiser.warmup-steps",
+        0,
+    ]
     run(root, root / "features", "pretrain", *ENCODER, *short)
     run(root, root / "classifier", "transfer", *ENCODER, "--transfer.train.steps", 1, "--transfer.train.batch-size", 4)
     return root

@@ -134,3 +134,11 @@ def test_a_learner_without_a_loss_of_its_own_is_scored_by_what_it_predicts():
     judge = compiled(lambda episode: run_task(plain, params, state, episode, key, ctx).loss)
     wanted = run_task(learner, params, state, mixed(0.0, 0.0), jax.random.key(0), learner.test_context).loss
     np.testing.assert_allclose(judge(mixed(0.0, 0.0)), wanted, rtol=1e-5)
+
+
+def test_a_learner_that_is_not_told_which_queries_count_is_refused_for_mixed_episodes():
+    learner, (support, query) = prototypical(ENCODER, way=WAY), classification()
+    deaf = learner._replace(predict=lambda params, state, task, inputs, ctx: {"logits": inputs})
+    mixed = Episode(support, query._replace(mask=np.arange(len(query.label)) < 1))
+    with pytest.raises(ValueError, match=r"no keyword mask=None .* or leave least_way and least_shot out"):
+        run_task(deaf, {}, {}, mixed, None, learner.test_context)

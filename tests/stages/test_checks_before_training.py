@@ -175,7 +175,7 @@ def test_columns_that_test_classes_cannot_serve_are_left_out_with_a_note(tmp_pat
     model = model_for(one_image)
     assert few_shot_rows({"model": model}, one_image, FEW, compute(tmp_path)) == {"model": {}}
     assert FEW.notes(one_image) == [
-        "no columns of 1 shots: class 'y' of test has 1 examples, and 2 are needed for 1 shots and a query"
+        "no columns of 1 shots: class 'y' of test has 1 example, and 2 are needed for 1 shots and a query"
     ]
     assert probes(model, one_image) == {} and "class 'y' of test has 1 example" in (probe_note(one_image) or "")
     assert not serves_tasks(one_image, model)
@@ -201,7 +201,7 @@ def test_a_validation_class_with_one_image_is_said_and_loses_no_training(tmp_pat
     with caplog.at_level("INFO"):
         metatrain(metatrain_settings(), one_image, compute(tmp_path), encoder=ENCODER)
     assert "nothing to choose the best checkpoint by, the last is kept" in caplog.text
-    assert "class 'g' of val has 1 examples" in caplog.text
+    assert "class 'g' of val has 1 example" in caplog.text
 
 
 def test_too_few_training_classes_or_none_are_refused(tmp_path, fixed):

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig
 from metarep_jax.data import pool_of_arrays, splits_from_arrays
 from metarep_jax.data.pseudo_tasks import TaskConfig
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.flags import parse
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.stages import Compute, MetatrainSettings
 from metarep_jax.stages.metatrain import has_head, training_episode, training_tasks

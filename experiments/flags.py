@@ -1,4 +1,4 @@
-"""From the command line to a config.
+"""From the command line to a config: ``parse``, and of several presets ``parse_preset``.
 
 The command line is read twice: first the choices (``--meta.learner maml``), then the flags that the chosen factories
 have (``--meta.learner.inner-lr 0.1``), with their defaults and descriptions in ``--help``.
@@ -13,8 +13,7 @@ import tyro
 from rich import get_console
 from rich.markup import escape
 
-from metarep_jax.flags.building import build_config, build_flags
-from metarep_jax.flags.words import choices_in, long_forms, read_choices, switches
+from metarep_jax.flags import build_config, build_flags, choices_in, long_forms, read_choices, switches
 
 Config = TypeVar("Config")
 console = get_console()  # the one that progress bars and log lines write to

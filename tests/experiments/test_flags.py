@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import pytest
 
+from experiments.flags import parse, parse_preset
 from metarep_jax.choices import Choice, WeightedChoices
-from metarep_jax.flags import parse, parse_preset
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.train import FitConfig
