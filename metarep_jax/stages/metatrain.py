@@ -63,7 +63,8 @@ def metatrain(
       compute: the folder that is written, and the seed.
       start: a model whose encoder to start from; default: ``encoder`` from random weights.
       encoder: which one, from scratch; default: conv4.
-      embed: the features whose clusters are classes, where tasks come from clusters; default: those of ``features``.
+      embed: the features whose clusters are classes, where tasks come from clusters; default: those of ``features``. A
+        folder does not know a function: give ``features`` or ``start`` too, for another one to be noticed there.
       features: a model; default: ``start``.
       validate_on: the episodes on validation classes by which the best checkpoint is chosen; default: 1-shot ones.
       what: names the stage where it shows its progress.

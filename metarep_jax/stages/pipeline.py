@@ -65,7 +65,7 @@ def pipeline(settings: PipelineSettings, splits: Splits, compute: Compute) -> di
                 compute.below(row),
                 start=start,
                 encoder=encoder,
-                embed=pretrained.embed,
+                features=pretrained if learner.tasks.source == "clusters" else None,
                 what=row.replace("_", ", from "),
             )
     teacher = best_teacher(models, splits, compute)
