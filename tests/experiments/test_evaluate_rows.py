@@ -42,7 +42,9 @@ def test_several_models_give_the_mean_of_the_cells_that_all_have():
     assert joined(first, {"a": {"z": cell(0.0)}, "c": {}})["a"].keys() == {"x", "y", "z"}
 
 
-def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder_and_at_its_checkpoints(tmp_path, capsys):
+def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder_and_at_its_checkpoints(
+    tmp_path, capsys, monkeypatch
+):
     folder_of_images(tmp_path / "images", classes=14)
     common = ["--data.name", "folder", "--data.data-dir", tmp_path / "images", "--data.image-size", 8]
     common += ["--data.cache-dir", tmp_path / "cache", "--devices", 1, "--evaluate.ways", 2, "--evaluate.shots", 1]
@@ -69,6 +71,7 @@ def test_a_finished_autoencoder_is_judged_and_drawn_again_by_its_decoder_and_at_
     for figure in ("reconstructions", "interpolations", "samples", "embedding"):
         assert (tmp_path / "evaluate" / "figures" / f"{figure}.png").is_file()
 
+    monkeypatch.setattr(evaluate, "embedding_figure", lambda *args: tmp_path / "drawn above.png")
     last = run("last", evaluate.work, evaluate.EvaluateConfig, "--model", tmp_path / "pretrain", "--checkpoint", 2)
     assert last["model"] == judged["model"] and last["linear probe"] == judged["linear probe"]
     shutil.rmtree(tmp_path / "pretrain" / "model")
