@@ -257,7 +257,8 @@ def tiny(steps=40):
         tensorboard=False, progress=False,
     )  # fmt: skip
     meta = dataclasses.replace(
-        made.meta, learner=LearnerConfig(name="maml", inner_lr=0.1), episode=episode, train=fit, validation_episodes=4,
+        made.meta, learner=LearnerConfig("maml", inner_lr=0.1, inner_steps=1, test_steps=1), episode=episode,
+        train=fit, validation_episodes=4,
         augment="none", optimiser=OptimiserConfig(name="adam", learning_rate=1e-3),
     )  # fmt: skip
     return dataclasses.replace(
