@@ -63,7 +63,7 @@ def work(config: DistillConfig, splits: Splits, compute: Compute) -> Report:
     else:
         cells = few_shot_rows(models, splits, config.evaluate, compute)
     if config.mode == "few-shot":
-        episode, changed = with_fitting_episode(config.distill, splits, teacher)
+        episode, changed = with_fitting_episode(config.distill, splits, teacher.head_way)
         notes = [*changed, *notes]
         if has_images(splits):
             figures = [episode_figure(folder, splits, compute, training_episode(splits, episode))]

@@ -149,6 +149,11 @@ class Model:
         return "head" in self.params
 
     @property
+    def head_way(self) -> int | None:
+        """The number of classes of such a head; None: it adapts to any number."""
+        return self.spec.way if self.fixed_way else None
+
+    @property
     def encoder(self) -> Any:
         """The encoder, its features whitened where the model has a whitening."""
         return self._encoder("auto")

@@ -143,7 +143,7 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             f"--mode few-shot needs a teacher that adapts to new classes, and that of --teacher {what_it_is(teacher)}; "
             "give --mode classes, or the run of a learner"
         )
-    plan = plan_few_shot(settings, splits, compute, teacher.spec.way if teacher.fixed_way else None)
+    plan = plan_few_shot(settings, splits, compute, teacher.head_way)
     card = ModelSpec(
         "learner",
         settings.student,
