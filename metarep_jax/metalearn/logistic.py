@@ -1,6 +1,7 @@
 """Logistic regression on frozen features: the strong few-shot baseline of "a good embedding is all you need"."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -69,13 +70,14 @@ def logistic_regression(
     )
 
 
+@partial(jax.jit, static_argnames="classes")
 def fit_logistic(
     features: Float[Array, "n dim"],
     label: Int[Array, " n"],
     classes: int,
     *,
     l2: float | Float[Array, ""] = 1.0,
-    iterations: int = 200,
+    iterations: int | Int[Array, ""] = 200,
     mask: Array | None = None,
 ) -> tuple[Float[Array, "dim classes"], Float[Array, " classes"]]:
     """Multinomial logistic regression: minimises Σ cross-entropy + l2/2 ‖W‖² by L-BFGS, the bias unpenalised.
@@ -118,7 +120,7 @@ def fit_logistic(
     return basis @ weights, bias
 
 
-def minimise(objective: Callable[[PyTree], Array], start: PyTree, iterations: int) -> PyTree:
+def minimise(objective: Callable[[PyTree], Array], start: PyTree, iterations: int | Int[Array, ""]) -> PyTree:
     """Where L-BFGS from ``start`` finds the smooth ``objective``'s gradient to be (nearly) 0, after so many at most."""
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(objective)
