@@ -1,5 +1,6 @@
 """MetaOptNet-SVM: a multi-class support vector machine on the encoder's features, solved within each task."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -70,8 +71,13 @@ def svm(
     )
 
 
+@partial(jax.jit, static_argnames="iterations")
 def fit_dual(
-    rows: Float[Array, "n dim"], targets: Float[Array, "n way"], c: float, iterations: int, diagonal: float = 0.0
+    rows: Float[Array, "n dim"],
+    targets: Float[Array, "n way"],
+    c: float | Float[Array, ""],
+    iterations: int,
+    diagonal: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "n way"]:
     """The dual variables α of the multi-class support vector machine without intercept; W = Xᵀα.
 
