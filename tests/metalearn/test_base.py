@@ -1,10 +1,13 @@
 """The losses, and the mean over tasks: neither chunks nor devices change it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from checks import compiled
 
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.losses import accuracy
@@ -23,46 +26,55 @@ def close(found, wanted, rtol=2e-5, atol=2e-6):
 
 
 def test_cross_entropy_of_equal_logits_is_log_of_the_classes():
-    query = Examples(jnp.zeros((4, 1)), jnp.arange(4))
-    assert float(cross_entropy({"logits": jnp.ones((4, 5))}, query)) == pytest.approx(np.log(5))
+    query = Examples(np.zeros((4, 1), np.float32), np.arange(4))
+    assert float(compiled(cross_entropy)({"logits": np.ones((4, 5), np.float32)}, query)) == pytest.approx(np.log(5))
 
 
 def test_rows_that_do_not_count_enter_no_loss():
-    logits = jnp.array([[2.0, 0], [0, 1], [jnp.nan, jnp.inf]])
-    query = Examples(jnp.zeros((3, 1)), jnp.array([0, 0, 1]), MASK)
+    logits, inputs = jnp.array([[2.0, 0], [0, 1], [jnp.nan, jnp.inf]]), jnp.array([[0.0]] * 3)
+    query = Examples(inputs, jnp.array([0, 0, 1]), MASK)
     wanted = (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2
-    assert float(cross_entropy({"logits": logits}, query)) == pytest.approx(wanted, rel=1e-6)
-    assert float(accuracy(logits, query.label, query.mask)) == 0.5
-    targets = Examples(jnp.zeros((3, 1)), jnp.array([[1.0, 0], [0, 0], [9, 9]]), MASK)
-    assert float(squared_error({"mean": jnp.array([[0.0, 0], [0, 2], [0, 0]])}, targets)) == pytest.approx(
-        (0.5 + 2) / 2
-    )
+    assert float(compiled(cross_entropy)({"logits": logits}, query)) == pytest.approx(wanted, rel=1e-6)
+    assert float(compiled(accuracy)(logits, query.label, query.mask)) == 0.5
+    targets = Examples(inputs, jnp.array([[1.0, 0], [0, 0], [9, 9]]), MASK)
+    mean = jnp.array([[0.0, 0], [0, 2], [0, 0]])
+    assert float(compiled(squared_error)({"mean": mean}, targets)) == pytest.approx((0.5 + 2) / 2)
 
 
 @pytest.fixture(scope="module")
 def setting():
     learner = maml(MLP(widths=(6,)), way=WAY, inner_steps=1)
-    keys = jax.random.split(jax.random.key(0), 4)
+    draw, key = np.random.default_rng(0).standard_normal, jax.random.key(3)
 
-    def rows(key, each):
-        label = jnp.tile(jnp.repeat(jnp.arange(WAY), each), (TASKS, 1))
-        return Examples(jax.random.normal(key, (*label.shape, 4)), label)
+    def rows(each):
+        label = np.tile(np.repeat(np.arange(WAY, dtype=np.int32), each), (TASKS, 1))
+        return Examples(draw((*label.shape, 4)).astype(np.float32), label)
 
-    episodes = Episode(rows(keys[0], 2), rows(keys[1], 3))
-    params, state = learner.init(keys[2], jax.tree.map(lambda leaf: leaf[0], episodes))
-    params["head"]["kernel"] = jax.random.normal(keys[3], params["head"]["kernel"].shape)
-    return learner, params, state, episodes, Keys(jax.random.split(keys[3], TASKS), keys[3])
+    episodes = Episode(rows(2), rows(3))
+    params, state = compiled(learner.init)(jax.random.key(2), jax.tree.map(lambda leaf: leaf[0], episodes))
+    params["head"]["kernel"] = draw(params["head"]["kernel"].shape).astype(np.float32)
+    return learner, params, state, episodes, Keys(jax.random.split(key, TASKS), key)
+
+
+@functools.cache
+def by_chunks(learner, chunk):
+    """The meta-gradient of so many tasks at a time, compiled."""
+    return compiled(meta_gradient(learner, chunk))
 
 
 def test_the_mean_is_that_of_the_tasks_one_by_one(setting):
     learner, params, state, episodes, keys = setting
-    one = jax.jit(
-        lambda episodes, example: meta_gradient(learner)(params, state, episodes, Keys(example, keys.shared), 0)
-    )
-    given = (episodes, keys.example)
-    alone = [one(*jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], given)) for i in range(TASKS)]
-    wanted = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *alone)
-    found = jax.jit(meta_gradient(learner, 3))(params, state, episodes, keys, 0)
+
+    @compiled
+    def one(task):
+        example, episode = jax.tree.map(
+            lambda leaf: leaf[task][None], (keys.example, jax.tree.map(jnp.asarray, episodes))
+        )
+        return meta_gradient(learner)(params, state, episode, Keys(example, keys.shared), 0)
+
+    alone = [one(task) for task in range(TASKS)]
+    wanted = jax.tree.map(lambda *leaves: np.mean(np.stack(leaves), 0), *alone)
+    found = by_chunks(learner, 3)(params, state, episodes, keys, 0)
     close(found, wanted)
     assert set(found[2]) == {"loss", "accuracy", "support_loss/0"}
 
@@ -70,14 +82,14 @@ def test_the_mean_is_that_of_the_tasks_one_by_one(setting):
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 100])
 def test_chunks_change_nothing(setting, chunk):
     learner, *given = setting
-    wanted = jax.jit(meta_gradient(learner, TASKS))(*given, 0)
-    close(jax.jit(meta_gradient(learner, chunk))(*given, 0), wanted)
+    wanted = by_chunks(learner, TASKS)(*given, 0)
+    close(by_chunks(learner, chunk)(*given, 0), wanted)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 def test_devices_change_nothing(setting, devices):
     learner, params, state, episodes, keys = setting
-    wanted, *_ = jax.jit(meta_gradient(learner, 1))(params, state, episodes, keys, 0)
+    wanted, *_ = by_chunks(learner, 1)(params, state, episodes, keys, 0)
     optimiser = optax.sgd(1.0)
 
     def update(params, source):
@@ -90,27 +102,29 @@ def test_devices_change_nothing(setting, devices):
     used = jax.devices()[:devices]
     parts = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), (episodes, keys.example))
     moved, _ = map_step(update, used)(replicate(params, used), shard(parts, used))
+    before, after = jax.tree.map(np.asarray, (params, moved))
     for device in range(devices):
-        found = jax.tree.map(lambda before, after, i=device: before - after[i], params, moved)
+        found = jax.tree.map(lambda before, after, i=device: before - after[i], before, after)
         close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_permuting_tasks_changes_nothing(setting):
     learner, params, state, episodes, keys = setting
-    step = jax.jit(meta_gradient(learner, 2))
-    order = jnp.array([3, 1, 7, 0, 2, 6, 5, 4])
+    step = by_chunks(learner, 2)
+    order = np.array([3, 1, 7, 0, 2, 6, 5, 4])
     mixed = jax.tree.map(lambda leaf: leaf[order], episodes)
     close(step(params, state, mixed, keys, 0), step(params, state, episodes, keys, 0))
 
 
 def test_a_state_that_no_task_moves_stays_exactly():
-    state = {"mean": jnp.array([0.1, 1 / 3])}
+    state = {"mean": np.array([0.1, 1 / 3], np.float32)}
 
     def task_loss(params, state, episode, key):
         del key
         return params * episode.sum(), (state, {})
 
-    _, found, _ = mean_over_tasks(task_loss, 2)(jnp.float32(1.0), state, jnp.ones((7, 1)), jnp.zeros(7))
+    ones, keys = np.ones((7, 1), np.float32), np.zeros(7, np.float32)
+    _, found, _ = compiled(mean_over_tasks(task_loss, 2))(np.float32(1.0), state, ones, keys)
     np.testing.assert_array_equal(found["mean"], state["mean"])
 
 
