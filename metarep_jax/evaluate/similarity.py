@@ -1,5 +1,6 @@
 """How far a representation moved: linear CKA of each layer, over adaptation and over meta-training."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from metarep_jax.types import Context, Episode, MetaLearner
 HEAD = "head"  # the name of the logits among the layers
 
 
+@jax.jit
 def linear_cka(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, ""]:
     """Linear centred kernel alignment of two representations of the same ``n`` examples, in [0, 1].
 
@@ -38,8 +40,7 @@ def layer_outputs(
       inputs: [n, ...].
       running: normalise with running averages instead of these inputs' statistics.
     """
-    _, kept = encoder.apply(variables, inputs, None, running, mutable=["intermediates", "batch_stats"])
-    layers: Any = kept["intermediates"]
+    layers = _intermediates(encoder, variables, inputs, running)
     found = {name: value.reshape(len(inputs), -1) for name, value in layers.items()}
     return {name: found[name] for name in sorted(found, key=lambda name: (len(name), name))}
 
@@ -94,6 +95,11 @@ def variables_similarity(
     """CKA of each layer under two sets of the encoder's variables, such as before and after meta-training."""
     one, two = (layer_outputs(encoder, variables, inputs) for variables in (before, after))
     return {name: linear_cka(one[name], two[name]) for name in one}
+
+
+@partial(jax.jit, static_argnames=("encoder", "running"))
+def _intermediates(encoder: nn.Module, variables: Any, inputs: Array, running: bool) -> Any:
+    return encoder.apply(variables, inputs, None, running, mutable=["intermediates", "batch_stats"])[1]["intermediates"]
 
 
 def _centred_gram(x: Float[Array, "n p"]) -> Float[Array, "n n"]:

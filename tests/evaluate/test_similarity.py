@@ -1,5 +1,7 @@
 """Linear CKA: its invariances, and what adaptation and training do to it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,36 +19,36 @@ from metarep_jax.metalearn.maml import maml
 from metarep_jax.metalearn.prototypical import prototypical
 from metarep_jax.types import Context, Episode, Examples
 
-X, Y = jax.random.normal(jax.random.key(0), (2, 30, 4))
+X, Y = np.random.default_rng(0).standard_normal((2, 30, 4)).astype(np.float32)
 WAY = 3
 
 
 def test_cka_is_the_normalised_square_of_the_cross_covariance():
-    x, y = (rows - rows.mean(0) for rows in (np.asarray(X, np.float64), np.asarray(Y, np.float64)))
+    x, y = (rows - rows.mean(0) for rows in (X.astype(np.float64), Y.astype(np.float64)))
     wanted = np.sum((y.T @ x) ** 2) / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
     assert float(linear_cka(X, Y)) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_rotation_scale_and_shift_leave_it_and_a_linear_map_does_not():
-    rotation, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (4, 4)))
+    rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((4, 4)))[0].astype(np.float32)
     assert float(linear_cka(X, 3 * X @ rotation + 7)) == pytest.approx(1, abs=1e-5)
     assert float(linear_cka(X, Y)) == pytest.approx(float(linear_cka(1e12 * Y @ rotation, X)), rel=1e-4)
-    assert float(linear_cka(X, X @ jnp.diag(jnp.array([9.0, 1, 1, 1])))) < 0.9
+    assert float(linear_cka(X, X @ np.diag(np.array([9, 1, 1, 1], np.float32)))) < 0.9
 
 
 def test_a_representation_that_does_not_vary_gives_zero():
-    assert float(linear_cka(X, jnp.ones((30, 2)))) == 0
+    assert float(linear_cka(X, np.ones((30, 2), np.float32))) == 0
 
 
 def test_layers_are_kept_in_order_and_end_in_the_features():
-    encoder, inputs = Conv4(width=2), jax.random.uniform(jax.random.key(0), (3, 16, 16, 1))
-    variables = encoder.init(jax.random.key(1), inputs)
+    encoder, inputs = Conv4(width=2), jnp.asarray(np.random.default_rng(0).uniform(size=(3, 16, 16, 1)), jnp.float32)
+    variables = jax.jit(encoder.init)(jax.random.key(1), inputs)
     assert "intermediates" not in variables
     layers = layer_outputs(encoder, variables, inputs)
     assert {name: rows.shape for name, rows in layers.items()} == {
         "block1": (3, 128), "block2": (3, 32), "block3": (3, 8), "block4": (3, 2)
     }  # fmt: skip
-    features, _ = encoder.apply(variables, inputs, mutable=["batch_stats"])
+    features, _ = jax.jit(partial(encoder.apply, mutable=["batch_stats"]))(variables, inputs)
     np.testing.assert_allclose(layers["block4"], features, rtol=1e-6)
 
 
@@ -54,13 +56,12 @@ def test_layers_are_kept_in_order_and_end_in_the_features():
 def setting():
     encoder = MLP(widths=(6, 5))
     learner = maml(encoder, way=WAY, inner_lr=0.5, inner_steps=1, test_steps=2)
-    label = jnp.repeat(jnp.arange(WAY), 4)
-    parts = (Examples(jax.random.normal(jax.random.key(i), (12, 4)), label) for i in range(2))
-    episode = Episode(*parts)
-    params, state = learner.init(jax.random.key(2), episode)
-    kernel = params["head"]["kernel"]
-    params["head"]["kernel"] = jax.random.normal(jax.random.key(3), kernel.shape)
-    return encoder, learner, params, state, episode
+    label, draw = jnp.asarray(np.repeat(np.arange(WAY, dtype=np.int32), 4)), np.random.default_rng(0).standard_normal
+    episode = Episode(*(Examples(jnp.asarray(draw((12, 4)), jnp.float32), label) for _ in range(2)))
+    params, state = jax.jit(learner.init)(jax.random.key(2), episode)
+    params["head"]["kernel"] = jnp.asarray(draw(params["head"]["kernel"].shape), jnp.float32)
+    compiled = {name: jax.jit(getattr(learner, name), static_argnames="ctx") for name in ("adapt", "predict")}
+    return encoder, learner._replace(**compiled), params, state, episode
 
 
 def test_without_inner_steps_every_layer_is_itself(setting):
@@ -75,10 +76,8 @@ def test_adaptation_moves_the_layers_as_their_outputs_say(setting):
     found = adaptation_similarity(learner, encoder, params, state, episode, jax.random.key(0))
     ctx = learner.test_context
     fast = learner.adapt(params, state, episode.support, jax.random.key(0), ctx)["fast"]
-    outputs = [
-        encoder.apply({"params": at["encoder"]}, episode.query.inputs, mutable=["batch_stats"])[0]
-        for at in (params, fast)
-    ]
+    apply = jax.jit(partial(encoder.apply, mutable=["batch_stats"]))
+    outputs = [apply({"params": at["encoder"]}, episode.query.inputs)[0] for at in (params, fast)]
     assert float(found["layer2"]) == pytest.approx(float(linear_cka(*outputs)), rel=1e-4)
     assert all(0 < float(value) < 0.9999 for value in found.values())
 
@@ -86,15 +85,17 @@ def test_adaptation_moves_the_layers_as_their_outputs_say(setting):
 def test_a_learner_without_fast_weights_is_refused(setting):
     encoder, _, params, state, episode = setting
     with pytest.raises(ValueError, match="adapts no weights"):
-        adaptation_similarity(
-            prototypical(encoder, way=WAY), encoder, params, state, episode, jax.random.key(0), Context()
+        learner = prototypical(encoder, way=WAY)
+        jax.eval_shape(
+            lambda key: adaptation_similarity(learner, encoder, params, state, episode, key, Context()),
+            jax.random.key(0),
         )
 
 
 def test_the_same_variables_are_alike_and_others_are_not(setting):
     encoder, _, params, state, episode = setting
     trained = {"params": params["encoder"], "batch_stats": state["encoder"]}
-    other = encoder.init(jax.random.key(9), episode.query.inputs)
+    other = jax.jit(encoder.init)(jax.random.key(9), episode.query.inputs)
     same = variables_similarity(encoder, trained, trained, episode.query.inputs)
     np.testing.assert_allclose(list(same.values()), 1, atol=1e-5)
     assert float(variables_similarity(encoder, trained, other, episode.query.inputs)["layer2"]) < 0.95
