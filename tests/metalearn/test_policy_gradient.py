@@ -1,5 +1,6 @@
 """Policy gradients against closed forms: on a blind walk with quadratic costs everything is known."""
 
+import functools
 from functools import partial
 
 import jax
@@ -41,11 +42,12 @@ def walk(horizon: int = 1) -> Environment:
 
 def exact_loss(theta, horizon=1):
     """The expected cost a step of θ = (mean, log σ): after t steps the position is normal, (t mean, t σ²)."""
-    steps = jnp.arange(1, horizon + 1)
+    steps = np.arange(1, horizon + 1)
     return jnp.mean((steps * theta[0] - GOAL) ** 2 + steps * jnp.exp(2 * theta[1]))
 
 
-THETA = jnp.array([MEAN, np.log(STD)])
+exact_slope = jax.jit(jax.grad(exact_loss), static_argnums=1)
+THETA = np.array([MEAN, np.log(STD)], np.float32)
 
 
 def learner(horizon=1, **how):
@@ -53,7 +55,7 @@ def learner(horizon=1, **how):
 
 
 def start(method, task, theta=THETA):
-    params, state = method.init(KEY, task)
+    params, state = jax.jit(method.init)(KEY, task)
     dense = {**params["head"]["Dense_0"], "bias": theta[:1]}
     return {**params, "head": {"Dense_0": dense, "log_std": theta[1:]}}, state
 
@@ -62,6 +64,7 @@ def theta_of(tree):
     return jnp.concatenate([tree["head"]["Dense_0"]["bias"], tree["head"]["log_std"]])
 
 
+@functools.cache
 def task(trajectories, query=None):
     return task_of(jnp.float32(GOAL), EpisodeSpec(way=1, shot=trajectories, query=query or trajectories))
 
@@ -86,16 +89,16 @@ def agrees(found, wanted, precision):
 
 
 def test_the_reward_still_to_come_is_summed_and_discounted():
-    rewards = jnp.array([[1.0, 2.0, 4.0], [0.0, 0.0, 8.0]])
-    np.testing.assert_allclose(returns_to_go(rewards), [[7, 6, 4], [8, 8, 8]])
-    np.testing.assert_allclose(returns_to_go(rewards, 0.5), [[3, 4, 4], [2, 4, 8]])
+    rewards, discounted = jnp.array([[1.0, 2.0, 4.0], [0.0, 0.0, 8.0]]), jax.jit(returns_to_go, static_argnums=1)
+    np.testing.assert_allclose(discounted(rewards), [[7, 6, 4], [8, 8, 8]])
+    np.testing.assert_allclose(discounted(rewards, 0.5), [[3, 4, 4], [2, 4, 8]])
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_the_gradient_of_few_trajectories_is_on_average_that_of_the_expected_return(estimator):
     """With 3 trajectories, a baseline fitted to the trajectory that it judges would take a third off the gradient."""
     found = gradients(learner(3, inner_steps=0, estimator=estimator), trajectories=3, tasks=20000)
-    wanted = np.asarray(jax.grad(exact_loss)(THETA, 3))
+    wanted = np.asarray(exact_slope(THETA, 3))
     agrees(found, wanted, precision=0.05 * np.abs(wanted).max())
 
 
@@ -131,8 +134,8 @@ CURVATURE = {
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_the_meta_gradient_has_its_closed_form_and_only_dice_knows_the_curvature_of_the_return(estimator):
     rate = 0.1
-    moved = THETA - rate * jax.grad(exact_loss)(THETA)
-    wanted = (np.eye(2) + rate * np.asarray(CURVATURE[estimator])) @ np.asarray(jax.grad(exact_loss)(moved))
+    moved = THETA - np.float32(rate) * np.asarray(exact_slope(THETA, 1))
+    wanted = (np.eye(2) + rate * np.asarray(CURVATURE[estimator])) @ np.asarray(exact_slope(moved, 1))
     found = gradients(learner(inner_lr=rate, estimator=estimator), trajectories=2000, tasks=60)
     agrees(found, wanted, precision=0.02)
 
@@ -145,13 +148,13 @@ def test_recomputing_in_mixed_mode_changes_no_meta_gradient():
 
 def pieces(n=5, horizon=4):
     """Trajectories of noise, the last steps of some of them past their end."""
-    keys = jax.random.split(KEY, 4)
-    mask = jnp.arange(horizon) < jnp.array([4, 2, 4, 3, 4])[:n, None]
-    reward = jnp.where(mask, jax.random.normal(keys[0], (n, horizon)), 0)
-    seen = Trajectories(
-        jax.random.normal(keys[1], (n, horizon, 2)), jax.random.normal(keys[2], (n, horizon, 1)), reward, mask
-    )
-    return seen, jax.random.normal(keys[3], (n, horizon))
+    draw = np.random.default_rng(0)
+
+    def normal(*shape):
+        return draw.standard_normal((n, horizon, *shape), np.float32)
+
+    mask = np.arange(horizon) < np.array([4, 2, 4, 3, 4])[:n, None]
+    return Trajectories(normal(2), normal(1), np.where(mask, normal(), 0), mask), normal()
 
 
 @partial(jax.jit, static_argnames="estimator")
@@ -162,7 +165,7 @@ def value_and_slope(log_prob, seen, counts, estimator="surrogate"):
 
 def test_both_estimators_have_the_same_value_and_gradient():
     seen, log_prob = pieces()
-    surrogate, dice = (value_and_slope(log_prob, seen, jnp.ones(5, bool), estimator) for estimator in ESTIMATORS)
+    surrogate, dice = (value_and_slope(log_prob, seen, np.ones(5, bool), estimator) for estimator in ESTIMATORS)
     assert float(dice[0]) == pytest.approx(float(surrogate[0])) == pytest.approx(-float(seen.reward.mean()))
     np.testing.assert_allclose(dice[1], surrogate[1], atol=1e-6)
 
@@ -170,44 +173,46 @@ def test_both_estimators_have_the_same_value_and_gradient():
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_neither_trajectories_that_do_not_count_nor_steps_after_an_end_change_anything(estimator):
     seen, log_prob = pieces()
-    wanted = value_and_slope(log_prob, seen, jnp.ones(5, bool), estimator)
-    noise = 30 * jax.random.normal(jax.random.key(9), (2, 4))
-    padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, 30 * leaf[:2]]), seen)._replace(
-        mask=jnp.concatenate([seen.mask, jnp.ones((2, 4), bool)])
-    )
-    padded = padded._replace(
-        observation=jnp.where(padded.mask[..., None], padded.observation, 7.0),
-        reward=padded.reward.at[5:].set(noise),
-    )
-    log_prob = jnp.concatenate([jnp.where(seen.mask, log_prob, -50.0), noise])
-    found = value_and_slope(log_prob, padded, jnp.arange(7) < 5, estimator)
-    assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-5)
-    np.testing.assert_allclose(found[1][:5], wanted[1], atol=1e-5)
-    assert not found[1][5:].any()
+    wanted = value_and_slope(log_prob, seen, np.ones(5, bool), estimator)
+    noise = 30 * np.random.default_rng(9).standard_normal((2, 4), np.float32)
+    mask = np.concatenate([seen.mask, np.ones((2, 4), bool)])
+    observation, action = (np.concatenate([leaf, 30 * leaf[:2]]) for leaf in (seen.observation, seen.action))
+    observation = np.where(mask[..., None], observation, np.float32(7.0))
+    padded = Trajectories(observation, action, np.concatenate([seen.reward, noise]), mask)
+    log_prob = np.concatenate([np.where(seen.mask, log_prob, np.float32(-50.0)), noise])
+    value, slope = map(np.asarray, value_and_slope(log_prob, padded, np.arange(7) < 5, estimator))
+    assert value == pytest.approx(float(wanted[0]), rel=1e-5)
+    np.testing.assert_allclose(slope[:5], wanted[1], atol=1e-5)
+    assert not slope[5:].any()
 
 
 def test_standardised_advantages_have_mean_0_and_deviation_1_over_the_steps_that_were_taken():
     seen, _ = pieces()
-    judged = credit(seen, jnp.ones(5, bool), discount=0.9, standardise=True)
-    advantage = np.asarray(judged.scale * (returns_to_go(seen.reward, 0.9) - judged.baseline))[np.asarray(seen.mask)]
+
+    @jax.jit
+    def advantages(seen):
+        judged = credit(seen, jnp.ones(5, bool), discount=0.9, standardise=True)
+        return judged.scale * (returns_to_go(seen.reward, 0.9) - judged.baseline)
+
+    advantage = np.asarray(advantages(seen))[seen.mask]
     assert advantage.mean() == pytest.approx(0, abs=1e-5)
     assert advantage.std() == pytest.approx(1, rel=1e-4)
 
 
 def test_the_baseline_finds_returns_that_are_linear_in_its_features():
-    state = jax.random.uniform(KEY, (8, 30, 2))
-    time = jnp.arange(30) / 100
+    state = np.random.default_rng(0).random((8, 30, 2), np.float32)
+    time = np.arange(30, dtype=np.float32) / 100
     returns = 3 - 2 * state[..., 0] + state[..., 1] ** 2 - 4 * time + 5 * time**2
-    seen = Trajectories(state, state, returns, jnp.ones((8, 30), bool))
-    np.testing.assert_allclose(jax.jit(linear_baseline)(seen, returns, jnp.ones(8, bool)), returns, atol=0.02)
-    alone = jax.jit(linear_baseline)(jax.tree.map(lambda leaf: leaf[:1], seen), returns[:1], jnp.ones(1, bool))
-    assert not alone.any()
+    seen = Trajectories(state, state, returns, np.ones((8, 30), bool))
+    np.testing.assert_allclose(jax.jit(linear_baseline)(seen, returns, np.ones(8, bool)), returns, atol=0.02)
+    alone = jax.jit(linear_baseline)(jax.tree.map(lambda leaf: leaf[:1], seen), returns[:1], np.ones(1, bool))
+    assert not np.asarray(alone).any()
 
 
 def test_densities_are_those_of_the_normal_distribution():
-    policy = Gaussian(jnp.array([[0.5, -1.0]]), jnp.log(jnp.array([0.5, 2.0])))
+    policy = Gaussian(jnp.array([[0.5, -1.0]]), jnp.asarray(np.log([0.5, 2.0]), jnp.float32))
     wanted = -0.5 * (4 + 0.25) - np.log(0.5 * 2.0) - np.log(2 * np.pi)
-    np.testing.assert_allclose(policy.log_prob(jnp.array([[1.5, 0.0]])), [wanted], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(Gaussian.log_prob)(policy, jnp.array([[1.5, 0.0]])), [wanted], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("log_std", "counts", "slope"), [(np.log(0.1), 0.4, 0.0), (np.log(0.7), 0.7, 1.0)])
@@ -216,24 +221,24 @@ def test_a_deviation_below_the_least_counts_for_the_least_and_has_no_gradient(lo
         variables = {"params": {"log_std": value[None], "Dense_0": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}}}
         return GaussianHead(1, 0.4).apply(variables, jnp.ones((3, 2))).log_std[0]
 
-    value, gradient = jax.value_and_grad(std)(jnp.float32(log_std))
-    assert (float(jnp.exp(value)), float(gradient)) == (pytest.approx(counts), slope)
+    value, gradient = jax.jit(jax.value_and_grad(std))(np.float32(log_std))
+    assert (np.exp(value), float(gradient)) == (pytest.approx(counts), slope)
     with pytest.raises(ValueError, match="least_std must be positive, got 0"):
         learner(least_std=0.0)
 
 
 def test_returns_rise_update_by_update_as_gradient_descent_has_it():
     """θ ← θ − α ∇ cost, the rate halved after the first step; the return is less noisy where σ is small."""
-    theta, rate = jnp.array([MEAN, -3.0]), 0.2
+    theta, rate = np.array([MEAN, -3.0], np.float32), 0.2
     method, fixed = learner(inner_lr=rate), walk()._replace(sample=lambda key: jnp.float32(GOAL))
     params, state = start(method, task(1), theta)
     judge = partial(returns_by_updates, method, params, state, fixed, updates=3, trajectories=500)
     found = jax.jit(jax.vmap(judge))(jax.random.split(KEY, 20))
-    wanted = []
+    wanted, cost = [], jax.jit(exact_loss)
     for step in range(4):
-        wanted.append(-float(exact_loss(theta)))
-        theta = theta - rate / (1 if step == 0 else 2) * jax.grad(exact_loss)(theta)
-    np.testing.assert_allclose(found.mean(0), wanted, rtol=0.03, atol=1e-3)
+        wanted.append(-float(cost(theta)))
+        theta = theta - np.float32(rate / (1 if step == 0 else 2)) * np.asarray(exact_slope(theta, 1))
+    np.testing.assert_allclose(np.asarray(found).mean(0), wanted, rtol=0.03, atol=1e-3)
     assert found.shape == (20, 4)
 
 
@@ -242,7 +247,7 @@ def small():
     """A network that sees its state, and a task of two trajectories."""
     method = policy_gradient(MLP(widths=(5,), norm="none"), walk(3), inner_steps=2)
     given = task(2)
-    return method, *method.init(KEY, given), given
+    return method, *jax.jit(method.init)(KEY, given), given
 
 
 @partial(jax.jit, static_argnames=("method", "ctx"))
@@ -256,23 +261,26 @@ def test_the_key_decides_everything_and_every_update_has_trajectories_of_its_own
     ctx = Context(inner_steps=2)
     (task, found), (_, again), (_, other) = (outcome(method, params, state, given, seed, ctx) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, found, again)
-    assert (found["trajectories"].action != other["trajectories"].action).all()
-    assert not np.isin(task["support_return"], found["return"].mean()).any()
+    actions = (np.asarray(outputs["trajectories"].action) for outputs in (found, other))
+    assert np.not_equal(*actions).all()
+    support_return = np.asarray(task["support_return"])
+    assert not np.isin(support_return, np.mean(found["return"])).any()
     still = policy_gradient(MLP(widths=(5,), norm="none"), walk(3), inner_lr=0.0)
-    returns = outcome(still, params, state, given, 1, ctx)[0]["support_return"]
+    returns = np.asarray(outcome(still, params, state, given, 1, ctx)[0]["support_return"])
     assert returns.shape == (2,) and returns[0] != returns[1]
-    assert float(returns[0]) == pytest.approx(float(task["support_return"][0]), rel=1e-6)
+    assert float(returns[0]) == pytest.approx(float(support_return[0]), rel=1e-6)
 
 
 def test_without_updates_the_policy_is_the_initial_one(small):
     method, params, state, given = small
     adapted, found = outcome(method, params, state, given, 1, Context(inner_steps=0))
     jax.tree.map(np.testing.assert_array_equal, adapted["fast"], params)
-    assert float(method.loss(found, given.query)) == pytest.approx(-float(found["return"].mean()) / 3, rel=1e-5)
+    loss = jax.jit(method.loss)(found, given.query)
+    assert float(loss) == pytest.approx(-float(np.mean(found["return"])) / 3, rel=1e-5)
 
 
 def test_tasks_of_another_kind_are_refused():
-    rows = Examples(jnp.zeros((4, 2)), jnp.arange(4))
+    rows = Examples(jnp.asarray(np.zeros((4, 2), np.float32)), jnp.asarray(np.arange(4)))
     with pytest.raises(ValueError, match="are the parameters of its environment"):
         learner().init(KEY, Episode(rows, rows))
 
@@ -280,6 +288,6 @@ def test_tasks_of_another_kind_are_refused():
 def test_its_feed_goes_with_it():
     feed = environment_feed(walk(), EpisodeSpec(way=1, shot=2, query=2), 3)
     assert feed.draw is not None
-    first = jax.tree.map(lambda leaf: leaf[0], feed.draw(feed.pool, KEY, 0, 0, 1))
-    params, _ = learner().init(KEY, first)
+    first = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), feed.draw(feed.pool, KEY, 0, 0, 1))
+    params, _ = jax.eval_shape(learner().init, KEY, first)
     assert params["head"]["Dense_0"]["kernel"].shape == (1, 1)
