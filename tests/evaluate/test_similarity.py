@@ -84,12 +84,10 @@ def test_adaptation_moves_the_layers_as_their_outputs_say(setting):
 
 def test_a_learner_without_fast_weights_is_refused(setting):
     encoder, _, params, state, episode = setting
+    learner = prototypical(encoder, way=WAY)
+    compared = partial(adaptation_similarity, learner, encoder, params, state, episode, ctx=Context())
     with pytest.raises(ValueError, match="adapts no weights"):
-        learner = prototypical(encoder, way=WAY)
-        jax.eval_shape(
-            lambda key: adaptation_similarity(learner, encoder, params, state, episode, key, Context()),
-            jax.random.key(0),
-        )
+        jax.eval_shape(lambda key: compared(key=key), jax.random.key(0))
 
 
 def test_the_same_variables_are_alike_and_others_are_not(setting):
