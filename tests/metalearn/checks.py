@@ -40,8 +40,19 @@ def regression(seed=0, shot=6, query=5, weights=((1.0,), (-2.0,))):
 
 
 def start(learner, episode, seed=2, noise=0.3):
-    """The learner's first parameters with noise on each, so that nothing vanishes, and its first state."""
-    params, state = compiled(learner.init)(jax.random.key(seed), episode)
+    """The learner's first parameters with noise on each, so that nothing vanishes, and its first state.
+
+    Kernels are noise alone where there is noise: to compile their initializers would take longer than most tests.
+    """
+
+    def init(key, episode):
+        params, state = learner.init(key, episode)
+        return jax.tree.map_with_path(lambda path, leaf: jnp.zeros_like(leaf) if drawn(path) else leaf, params), state
+
+    def drawn(path):
+        return noise and jax.tree_util.keystr(path).endswith("['kernel']")
+
+    params, state = compiled(init)(jax.random.key(seed), episode)
     return added(params, like(params, seed + 1), noise), state
 
 

@@ -18,7 +18,7 @@ from metarep_jax.metalearn.meta_gradient import meta_gradient
 from metarep_jax.train.parallel import map_step, mean_over_devices, replicate, shard
 from metarep_jax.types import Episode, Examples, Keys
 
-WAY, SHOT, TASKS, WIDTHS = 3, 2, 4, (5, 4)
+WAY, SHOT, TASKS, WIDTHS = 3, 2, 4, (5,)
 ALL = np.ones(WAY * SHOT, bool)
 WHOLE = WAY * SHOT  # minibatches hold the whole support set: then they agree however it is ordered and padded
 
