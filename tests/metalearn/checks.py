@@ -66,6 +66,11 @@ def added(tree, direction, size):
     return jax.tree.map(lambda leaf, along: jnp.asarray(np.asarray(leaf) + size * along, leaf.dtype), tree, direction)
 
 
+def furthest(first, second):
+    """The largest difference between two trees."""
+    return max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), first, second)))
+
+
 def check_refused(learner, episode, match):
     """Asserts that ``init`` raises a ValueError for this task, before anything is compiled."""
     with pytest.raises(ValueError, match=match):
@@ -74,7 +79,7 @@ def check_refused(learner, episode, match):
 
 def one(tree):
     """A batch of one."""
-    return jax.tree.map(lambda leaf: leaf[None], tree)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[None]), tree)
 
 
 def one_gradient(learner, params, state, episode):
@@ -135,7 +140,8 @@ def check_padding(learner, episode, norm, steps=None):
     output = "logits" if jnp.issubdtype(episode.support.label.dtype, jnp.integer) else "mean"
 
     def padded(rows, value):
-        return jnp.concatenate([rows, jnp.full((2, *rows.shape[1:]), value, rows.dtype)])
+        rows = np.asarray(rows)
+        return np.concatenate([rows, np.full((2, *rows.shape[1:]), value, rows.dtype)])
 
     @compiled
     def answers(support, inputs, mask):
@@ -144,8 +150,8 @@ def check_padding(learner, episode, norm, steps=None):
 
     support, inputs = episode.support, episode.query.inputs
     n, queries = len(support.label), len(inputs)
-    wide = Examples(padded(support.inputs, 30.0), padded(support.label, 1), jnp.arange(n + 2) < n)
-    found = answers(wide, padded(inputs, 20.0), jnp.arange(queries + 2) < queries)
+    wide = Examples(padded(support.inputs, 30.0), padded(support.label, 1), np.arange(n + 2) < n)
+    found = np.asarray(answers(wide, padded(inputs, 20.0), np.arange(queries + 2) < queries))
     np.testing.assert_allclose(found[:queries], answers(support, inputs, None), rtol=1e-3, atol=1e-4)
 
 

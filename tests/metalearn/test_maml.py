@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import WAY, adapted, check_padding, classification, compiled, one, one_gradient, regression, slopes, start
+from checks import WAY, adapted, check_padding, classification, compiled, one_gradient, regression, slopes, start
 
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
@@ -123,9 +123,10 @@ def temporary_bytes(steps, remat):
     """Memory of one compiled meta-gradient of one task; optimising the code would change the time, not the buffers."""
     method = maml(MLP(widths=(8, 8)), way=5, inner_steps=steps, remat=remat)
     given = jax.eval_shape(lambda: episode_of(EpisodeSpec(way=5, shot=40, query=1), jnp.zeros((1, 8))))
+    tasks = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), given)
     params, state = jax.eval_shape(method.init, jax.random.key(0), given)
     keys = jax.eval_shape(lambda: Keys(jax.random.split(jax.random.key(0), 1), jax.random.key(0)))
-    lowered = jax.jit(meta_gradient(method, 1)).lower(params, state, jax.eval_shape(one, given), keys, 0)
+    lowered = jax.jit(meta_gradient(method, 1)).lower(params, state, tasks, keys, 0)
     return lowered.compile({"xla_backend_optimization_level": 0}).memory_analysis().temp_size_in_bytes
 
 
