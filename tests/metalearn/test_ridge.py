@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import check_meta_gradient, classification, regression, start
+from checks import adapted, check_meta_gradient, classification, compiled, regression, start
 
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
@@ -12,24 +12,25 @@ from metarep_jax.metalearn.ridge import fit_ridge, ridge
 from metarep_jax.types import Context
 
 RUNNING = Context(norm="running")
+fit = compiled(fit_ridge)
 
 
 @pytest.mark.parametrize(("n", "dim"), [(4, 9), (6, 6), (12, 5)])
 def test_both_forms_solve_the_normal_equations_in_float64(n, dim):
+    x, y = (np.random.default_rng(i).standard_normal((n, d)) for i, d in ((0, dim), (1, 3)))
+    l2 = 0.3
+    wanted = np.linalg.solve(x.T @ x + l2 * np.eye(dim), x.T @ y)
+    woodbury = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
     with jax.enable_x64(True):
-        rows, targets = (jax.random.normal(jax.random.key(i), (n, d), jnp.float64) for i, d in ((0, dim), (1, 3)))
-        x, y, l2 = np.asarray(rows), np.asarray(targets), 0.3
-        wanted = np.linalg.solve(x.T @ x + l2 * np.eye(dim), x.T @ y)
-        woodbury = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
-        found = np.asarray(fit_ridge(rows, targets, l2))
+        found = np.asarray(fit(x, y, l2))
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
     np.testing.assert_allclose(found, woodbury, rtol=1e-9)
 
 
 def test_a_vanishing_penalty_interpolates_and_a_great_one_gives_zero():
-    rows, targets = jax.random.normal(jax.random.key(0), (3, 8)), jnp.eye(3)
-    np.testing.assert_allclose(rows @ fit_ridge(rows, targets, 1e-6), targets, atol=1e-4)
-    np.testing.assert_allclose(fit_ridge(rows, targets, 1e9), 0, atol=1e-7)
+    rows, targets = np.random.default_rng(0).standard_normal((3, 8), np.float32), np.eye(3, dtype=np.float32)
+    np.testing.assert_allclose(rows @ np.asarray(fit(rows, targets, 1e-6)), targets, atol=1e-4)
+    np.testing.assert_allclose(fit(rows, targets, 1e9), 0, atol=1e-7)
 
 
 @pytest.mark.parametrize("output", ["logits", "mean"])
@@ -39,8 +40,8 @@ def test_outputs_are_the_scaled_and_shifted_prediction_of_the_rows_that_count(ou
     params, state = start(learner, given)
     rule = jax.tree.map(float, params["rule"])
     mask = jnp.array([True, True, True, True, True, False])
-    task = learner.adapt(params, state, given.support._replace(mask=mask), jax.random.key(0), RUNNING)
-    found = learner.predict(params, state, task, given.query.inputs, RUNNING)[output]
+    masked = given._replace(support=given.support._replace(mask=mask))
+    found = adapted(learner, params, state, masked, RUNNING)[1][output]
     x, targets = np.asarray(given.support.inputs)[:5], np.asarray(given.support.label)[:5]
     y = np.eye(3)[targets] if output == "logits" else targets
     weights = np.linalg.solve(x.T @ x + np.exp(rule["log_l2"]) * np.eye(x.shape[1]), x.T @ y)
