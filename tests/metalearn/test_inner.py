@@ -1,5 +1,7 @@
 """The inner loop: closed forms on a quadratic, and what must not change its result."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def test_steps_on_a_quadratic_follow_the_closed_form_and_so_does_the_gradient_th
         end = inner_loop(quadratic, start, steps=steps, learning_rate=RATE).weights
         return 0.5 * jnp.sum((end - TARGET) ** 2), end
 
-    gradient, end = jax.grad(outer, has_aux=True)(START)
+    gradient, end = jax.jit(jax.grad(outer, has_aux=True))(START)
     power, wanted = closed_form(START, steps)
     np.testing.assert_allclose(end, wanted, rtol=1e-5)
     np.testing.assert_allclose(gradient, power.T @ (wanted - np.asarray(TARGET)), rtol=1e-5)
@@ -44,7 +46,9 @@ def test_first_order_is_the_gradient_at_the_adapted_weights(steps):
         end = inner_loop(quadratic, start, steps=steps, learning_rate=RATE, order=1).weights
         return 0.5 * jnp.sum((end - TARGET) ** 2)
 
-    np.testing.assert_allclose(jax.grad(outer)(START), closed_form(START, steps)[1] - np.asarray(TARGET), rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(outer))(START), closed_form(START, steps)[1] - np.asarray(TARGET), rtol=1e-5
+    )
 
 
 def network(weights, step):
@@ -63,11 +67,16 @@ def gradient_through(**how):
     return jax.jit(jax.value_and_grad(outer, (0, 1), has_aux=True))(WEIGHTS, jnp.float32(0.2))
 
 
+@functools.cache
+def plain_gradient():
+    return gradient_through(remat=False, unrolled=7)
+
+
 @pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize("unrolled", [0, 7])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_recomputing_scanning_and_mixed_mode_change_nothing(remat, unrolled, mixed):
-    wanted = gradient_through(remat=False, unrolled=7)
+    wanted = plain_gradient()
     found = gradient_through(remat=remat, unrolled=unrolled, mixed=mixed)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), found, wanted)
 
@@ -76,19 +85,23 @@ def test_only_what_adapts_moves_and_the_rest_still_has_a_gradient():
     def end(weights):
         return inner_loop(network, weights, steps=2, learning_rate=0.2, adapts={"in": False, "out": True}).weights
 
-    moved = end(WEIGHTS)
+    moved = jax.jit(end)(WEIGHTS)
     np.testing.assert_array_equal(moved["in"], WEIGHTS["in"])
-    assert jnp.abs(moved["out"] - WEIGHTS["out"]).max() > 1e-3
-    gradient = jax.grad(lambda weights: end(weights)["out"].sum())(WEIGHTS)
-    assert jnp.abs(gradient["in"]).max() > 1e-4
+    assert np.abs(np.asarray(moved["out"]) - np.asarray(WEIGHTS["out"])).max() > 1e-3
+    gradient = jax.jit(jax.grad(lambda weights: end(weights)["out"].sum()))(WEIGHTS)
+    assert np.abs(gradient["in"]).max() > 1e-4
 
 
 def test_rates_may_be_a_tree_or_a_function_of_the_step():
-    by_leaf = inner_loop(network, WEIGHTS, steps=1, learning_rate={"in": 0.0, "out": 0.2}).weights
-    only_out = inner_loop(network, WEIGHTS, steps=1, learning_rate=0.2, adapts={"in": False, "out": True}).weights
+    def ends(steps, rate, **how):
+        return jax.jit(lambda weights: inner_loop(network, weights, steps=steps, learning_rate=rate, **how).weights)(
+            WEIGHTS
+        )
+
+    by_leaf = ends(1, {"in": 0.0, "out": 0.2})
+    only_out = ends(1, 0.2, adapts={"in": False, "out": True})
     jax.tree.map(np.testing.assert_array_equal, by_leaf, only_out)
-    halved = inner_loop(network, WEIGHTS, steps=7, learning_rate=lambda step: jnp.where(step < 3, 0.2, 0.0)).weights
-    three = inner_loop(network, WEIGHTS, steps=3, learning_rate=0.2).weights
+    halved, three = ends(7, lambda step: jnp.where(step < 3, 0.2, 0.0)), ends(3, 0.2)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), halved, three)
 
 
@@ -99,20 +112,21 @@ def test_a_learned_rate_has_the_gradient_of_meta_sgd():
         return 0.5 * jnp.sum((inner_loop(quadratic, START, steps=1, learning_rate=rate).weights - TARGET) ** 2)
 
     rate = jnp.array([0.1, 0.3])
-    inner = np.asarray(A @ START - B)
+    inner = np.asarray(A) @ np.asarray(START) - np.asarray(B)
     end = np.asarray(START) - np.asarray(rate) * inner
-    np.testing.assert_allclose(jax.grad(outer)(rate), -(end - np.asarray(TARGET)) * inner, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.grad(outer))(rate), -(end - np.asarray(TARGET)) * inner, rtol=1e-5)
 
 
 def test_the_losses_are_those_that_the_steps_start_from():
+    def losses(steps, **how):
+        return inner_loop(quadratic, START, steps=steps, learning_rate=RATE, **how).losses
+
+    a, b = np.asarray(A), np.asarray(B)
     for unrolled in (0, 5):
-        found = inner_loop(quadratic, START, steps=3, learning_rate=RATE, unrolled=unrolled).losses
-        wanted = [quadratic(jnp.asarray(closed_form(START, step)[1], jnp.float32), 0) for step in range(3)]
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    np.testing.assert_allclose(
-        inner_loop(quadratic, START, steps=7, learning_rate=RATE, remat=True, unrolled=0).losses,
-        inner_loop(quadratic, START, steps=7, learning_rate=RATE).losses,
-    )
+        at = [closed_form(START, step)[1] for step in range(3)]
+        wanted = [0.5 * theta @ a @ theta - b @ theta for theta in at]
+        np.testing.assert_allclose(jax.jit(lambda unrolled=unrolled: losses(3, unrolled=unrolled))(), wanted, rtol=1e-5)
+    np.testing.assert_allclose(*jax.jit(lambda: (losses(7, remat=True, unrolled=0), losses(7)))())
 
 
 def test_a_transformed_gradient_is_what_the_step_follows_also_where_only_a_part_adapts():
@@ -120,12 +134,12 @@ def test_a_transformed_gradient_is_what_the_step_follows_also_where_only_a_part_
         assert jax.tree.structure(gradient) == jax.tree.structure(WEIGHTS)
         return jax.tree.map(lambda leaf: leaf * (2 + step), gradient)
 
-    found = inner_loop(
-        network, WEIGHTS, steps=2, learning_rate=0.1, transform=double, adapts={"in": False, "out": True}
-    )
-    wanted = inner_loop(
-        network, WEIGHTS, steps=2, learning_rate=lambda step: 0.1 * (2 + step), adapts={"in": False, "out": True}
-    )
+    @jax.jit
+    def both(weights):
+        step = functools.partial(inner_loop, network, weights, steps=2, adapts={"in": False, "out": True})
+        return step(learning_rate=0.1, transform=double), step(learning_rate=lambda step: 0.1 * (2 + step))
+
+    found, wanted = both(WEIGHTS)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
 
 
