@@ -12,6 +12,7 @@ from checks import (
     check_meta_gradient,
     check_refused,
     classification,
+    compiled,
     like,
     one_gradient,
     regression,
@@ -30,7 +31,13 @@ SHAPES = [(4,), (3, 4), (3, 3, 2, 4), ()]
 
 
 def multiplied(gradient, matrices):
-    return multiply_modes(*jax.tree.map(jnp.asarray, (gradient, matrices)))
+    return compiled(multiply_modes)(gradient, matrices)
+
+
+def noise(shape):
+    """A gradient of that shape, and a matrix for each of its modes."""
+    gradient = like(np.zeros(shape, np.float32), 0)
+    return gradient, like(jax.eval_shape(identities, gradient), 1)
 
 
 def test_at_the_identity_it_is_maml():
@@ -38,7 +45,7 @@ def test_at_the_identity_it_is_maml():
     episode = classification()
     params, state = start(learner, episode)
     weights = {"encoder": params["encoder"], "head": params["head"]}
-    params["rule"] = {"curvature": jax.tree.map(identities, weights)}
+    params["rule"] = {"curvature": compiled(lambda: jax.tree.map(identities, weights))()}
     found = one_gradient(learner, params, state, episode)
     method = maml(ENCODER, way=WAY, inner_lr=0.3, inner_steps=2)
     wanted = one_gradient(method, weights, state, episode)
@@ -48,8 +55,7 @@ def test_at_the_identity_it_is_maml():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_products_along_modes_are_the_kronecker_product_of_the_matrices(shape):
-    gradient = like(jnp.zeros(shape), 0)
-    matrices = like(identities(jnp.asarray(gradient)), 1)
+    gradient, matrices = noise(shape)
     whole = np.eye(1)
     for mode in ("filter", "in", "out"):  # in the order of the axes
         whole = np.kron(whole, matrices.get(mode, np.eye(1)))
@@ -60,8 +66,8 @@ def test_products_along_modes_are_the_kronecker_product_of_the_matrices(shape):
 
 def test_every_layer_has_a_matrix_for_each_mode_that_it_has():
     learner = meta_curvature(Conv4(width=8), way=5)
-    episode = episode_of(EpisodeSpec(way=5, shot=1, query=1), jnp.zeros((1, 28, 28, 1)))
-    params, _ = jax.eval_shape(lambda: learner.init(jax.random.key(0), episode))
+    spec = EpisodeSpec(way=5, shot=1, query=1)
+    params, _ = jax.eval_shape(lambda: learner.init(jax.random.key(0), episode_of(spec, jnp.zeros((1, 28, 28, 1)))))
     curvature = jax.tree.map(lambda leaf: leaf.shape, params["rule"]["curvature"])
     assert curvature["encoder"]["Conv_0"]["kernel"] == {"filter": (9, 9), "in": (1, 1), "out": (8, 8)}
     assert curvature["encoder"]["Conv_1"]["kernel"] == {"filter": (9, 9), "in": (8, 8), "out": (8, 8)}
@@ -71,8 +77,7 @@ def test_every_layer_has_a_matrix_for_each_mode_that_it_has():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_positive_definite_matrices_give_a_direction_of_descent(shape):
-    gradient = like(jnp.zeros(shape), 0)
-    roots = like(identities(jnp.asarray(gradient)), 1)
+    gradient, roots = noise(shape)
     matrices = {mode: root @ root.T + 0.1 * np.eye(len(root), dtype=np.float32) for mode, root in roots.items()}
     smallest = math.prod(np.linalg.eigvalsh(matrix)[0] for matrix in matrices.values())
     slope = np.vdot(gradient, multiplied(gradient, matrices))
@@ -84,9 +89,9 @@ def test_the_inverse_curvature_of_a_linear_regression_is_newtons_step():
     learner, episode = meta_curvature(Identity(), way=1, inner_lr=1.0, output="mean"), regression()
     params, state = start(learner, episode)
     x = np.asarray(episode.support.inputs)
-    params["head"]["bias"] = jnp.zeros(1)
-    kernel = {"in": jnp.asarray(np.linalg.inv(2 / len(x) * x.T @ x)), "out": jnp.eye(1)}
-    params["rule"] = {"curvature": {"encoder": {}, "head": {"kernel": kernel, "bias": {"out": jnp.zeros((1, 1))}}}}
+    params["head"]["bias"] = jnp.array([0.0])
+    kernel = {"in": jnp.asarray(np.linalg.inv(2 / len(x) * x.T @ x)), "out": jnp.array([[1.0]])}
+    params["rule"] = {"curvature": {"encoder": {}, "head": {"kernel": kernel, "bias": {"out": jnp.array([[0.0]])}}}}
     task, _ = adapted(learner, params, state, episode, Context(inner_steps=1))
     np.testing.assert_allclose(task["fast"]["head"]["kernel"], [[1.0], [-2.0]], rtol=1e-4)
 
