@@ -86,7 +86,7 @@ def test_the_support_is_encoded_once_and_a_task_is_a_head():
     def adapt(support):
         return learner.adapt(params, state, support, jax.random.key(0), Context(inner_steps=3))
 
-    tasks = jax.tree.map(lambda leaf: jnp.stack([leaf] * 7), episode.support)
+    tasks = jax.tree.map(lambda leaf: jnp.asarray(np.stack([leaf] * 7)), episode.support)
     task = jax.eval_shape(jax.vmap(adapt), tasks)
     assert [episode.support.inputs.shape] == ENCODED
     assert set(task) == {"head", "support", "support_loss"}

@@ -90,7 +90,7 @@ def test_a_task_is_its_context_and_no_copy_of_a_weight(place, times):
     def adapt(support):
         return learner.adapt(params, state, support, jax.random.key(0), Context(inner_steps=3))
 
-    tasks = jax.tree.map(lambda leaf: jnp.stack([leaf] * 7), episode.support)
+    tasks = jax.tree.map(lambda leaf: jnp.asarray(np.stack([leaf] * 7)), episode.support)
     task = jax.eval_shape(jax.vmap(adapt), tasks)
     assert len(ENCODED) == times
     assert set(task) == {"context", "support", "support_loss"}
