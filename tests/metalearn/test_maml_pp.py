@@ -87,7 +87,7 @@ def test_with_equal_rates_no_norms_and_the_last_loss_alone_it_is_maml():
     encoder = MLP(widths=(6, 5), norm="none")
     method, plain = learner(encoder, multi_step_updates=0), maml(encoder, way=WAY, inner_lr=0.1, inner_steps=2)
     weights, _ = start(plain, GIVEN)
-    params, state = start(method, GIVEN)
+    params, state = compiled(method.init)(jax.random.key(0), GIVEN)
     found = meta_grad(method)({**params, **weights}, state, 0)
     wanted = one_gradient(plain, weights, state, GIVEN)
     close({room: found[0][room] for room in weights}, wanted[0])

@@ -79,8 +79,9 @@ def close(actual, wanted):
 @pytest.mark.parametrize("name", LEARNERS)
 def test_in_training_a_mixed_episode_has_the_loss_accuracy_and_gradient_of_its_real_rows(name):
     learner, params, state = setting(name)
-    step = compiled(lambda episode: meta_gradient(learner)(params, state, one(episode), KEYS, 0))
-    near, far, real = step(mixed(7.0, -3.0)), step(mixed(40.0, 25.0)), step(small_way(name, cut(mixed(0.0, 0.0))))
+    step = compiled(lambda tasks: meta_gradient(learner)(params, state, tasks, KEYS, 0))
+    tasks = mixed(7.0, -3.0), mixed(40.0, 25.0), small_way(name, cut(mixed(0.0, 0.0)))
+    near, far, real = (step(one(task)) for task in tasks)
     close(near, far)
     close({key: near[2][key] for key in ("loss", "accuracy")}, {key: real[2][key] for key in ("loss", "accuracy")})
     close(near[:2], real[:2])
@@ -117,10 +118,10 @@ def test_in_distillation_a_mixed_episode_has_the_loss_and_gradient_of_its_real_r
     terms = like(jax.eval_shape(trainable.init, jax.random.key(0), one(mixed(0.0, 0.0)))[0]["terms"], 5)
     both = {"student": student_params, "terms": jax.tree.map(jnp.asarray, terms)}
     step = compiled(
-        lambda episode: trainable.grads(both, {"student": student_state, "terms": ({}, {}, {})}, one(episode), KEYS, 0)
+        lambda tasks: trainable.grads(both, {"student": student_state, "terms": ({}, {}, {})}, tasks, KEYS, 0)
     )
-    near, far = step(mixed(7.0, -3.0)), step(mixed(40.0, 25.0))
-    real = step(small_way("prototypical", cut(mixed(0.0, 0.0))))
+    tasks = mixed(7.0, -3.0), mixed(40.0, 25.0), small_way("prototypical", cut(mixed(0.0, 0.0)))
+    near, far, real = (step(one(task)) for task in tasks)
     close(near, far)
     close(near, real)
 
