@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.encoders.features import unit_rows
+
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.pretrain.queue import Queue
 from metarep_jax.train.parallel import AXIS, mean_over_devices
@@ -14,8 +14,8 @@ from metarep_jax.types import Keys
 SIZE, RATE = 32, 0.5
 BATCH = {
     "inputs": jax.random.normal(jax.random.key(1), (SIZE, 6)),
-    "index": jnp.arange(SIZE),
-    "label": jnp.arange(SIZE) % 5,
+    "index": jnp.asarray(np.arange(SIZE)),
+    "label": jnp.asarray(np.arange(SIZE) % 5),
 }
 KEYS = Keys(jax.random.split(jax.random.key(2), SIZE), jax.random.key(3))
 all_devices = pytest.mark.parametrize(  # eight tell what there is to tell; others compile as much again
@@ -46,17 +46,20 @@ def started(objective, batch=BATCH):
     def fill(path, leaf):
         name = jax.tree_util.keystr(path)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.zeros(leaf.shape, leaf.dtype)
+            return np.zeros(leaf.shape, leaf.dtype)
         if name.endswith(("['mean']", "['centre']")):
-            return jnp.zeros(leaf.shape)
+            return np.zeros(leaf.shape, np.float32)
         if name.endswith(("['var']", "['scale']")):
-            return jnp.ones(leaf.shape)
-        return jnp.asarray(random.normal(size=leaf.shape) / np.sqrt(leaf.shape[0]), jnp.float32)
+            return np.ones(leaf.shape, np.float32)
+        return np.asarray(random.normal(size=leaf.shape) / np.sqrt(leaf.shape[0]), np.float32)
 
     shapes = jax.eval_shape(objective.init, jax.random.key(5), batch)
     params, state = jax.tree.map_with_path(fill, shapes)
     queue = state.get("queue")
-    return params, state if queue is None else {**state, "queue": Queue(unit_rows(queue.rows), queue.place)}
+    if queue is not None:
+        lengths = np.linalg.norm(queue.rows, axis=1, keepdims=True)
+        state = {**state, "queue": Queue(queue.rows / lengths, queue.place)}
+    return jax.tree.map(jnp.asarray, (params, state))
 
 
 def gradients(objective):
@@ -86,9 +89,8 @@ def check_devices(make, count, batch=BATCH):
         return mean_over_devices(gradients(make(AXIS))(params, state, batch, Keys(example, shared)))
 
     mapped = jax.pmap(local, AXIS, in_axes=(None, None, 0, 0, None), devices=jax.devices()[:count])
-    batch, example = jax.tree.map(
-        lambda leaf: leaf.reshape(count, SIZE // count, *leaf.shape[1:]), (batch, KEYS.example)
-    )
+    batch = jax.tree.map(lambda leaf: np.reshape(leaf, (count, SIZE // count, *leaf.shape[1:])), jax.device_get(batch))
+    example = KEYS.example.reshape(count, SIZE // count)
     everywhere = jax.device_get(mapped(params, state, batch, example, KEYS.shared))
     for found in (jax.tree.map(lambda leaf, device=device: leaf[device], everywhere) for device in range(count)):
         for name, value in metrics.items():
