@@ -15,13 +15,21 @@ def blur(keys, images):
     return images + 0.1 * jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
 
 
-@pytest.fixture(scope="module")
-def batch():
-    return {"inputs": jax.random.normal(jax.random.key(0), (6, 4)), "index": jnp.arange(6)}
-
-
+ROWS = {"inputs": np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), "index": np.arange(6)}
 ENCODER = MLP(widths=(8, 5), norm="batch")
 KEYS = Keys(jax.random.split(jax.random.key(1), 6), jax.random.key(2))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """An objective, its compiled ``(params, batch, keys, step) -> loss, …`` with gradient, params and state."""
+    objective = simclr(ENCODER, augment=blur, hidden=8, out=4, temperature=0.5)
+    params, state = jax.jit(objective.init)(jax.random.key(3), ROWS)
+
+    def loss(params, keys, step):
+        return objective.loss(params, state, jax.tree.map(jnp.asarray, ROWS), keys, step)
+
+    return objective, jax.jit(jax.value_and_grad(loss, has_aux=True)), params, state
 
 
 @all_devices
@@ -31,7 +39,7 @@ def test_any_number_of_devices_computes_the_same_update(count):
 
 @all_devices
 def test_partners_do_not_depend_on_the_devices_either(count):
-    partner = jax.random.normal(jax.random.key(6), BATCH["inputs"].shape)
+    partner = np.random.default_rng(6).normal(size=BATCH["inputs"].shape).astype(np.float32)
 
     def make(axis):
         objective = simclr(encoder(axis), augment=noisy, axis_name=axis, hidden=6, out=4)
@@ -40,51 +48,52 @@ def test_partners_do_not_depend_on_the_devices_either(count):
     check_devices(make, count, {**BATCH, "partner": partner})
 
 
-def test_the_same_keys_give_the_same_loss_and_others_another(batch):
-    objective = simclr(ENCODER, augment=blur, hidden=8, out=4)
-    params, state = objective.init(jax.random.key(3), batch)
-    one = objective.loss(params, state, batch, KEYS, 0)[0]
-    assert one == objective.loss(params, state, batch, KEYS, 7)[0]
+def test_the_same_keys_give_the_same_loss_and_others_another(trained):
+    _, step, params, _ = trained
     other = Keys(jax.random.split(jax.random.key(9), 6), KEYS.shared)
-    assert one != objective.loss(params, state, batch, other, 0)[0]
+    one, later, another = (float(step(params, *given)[0][0]) for given in ((KEYS, 0), (KEYS, 7), (other, 0)))
+    assert one == later
+    assert one != another
 
 
-def test_given_encoder_parameters_are_taken_over(batch):
-    objective = simclr(ENCODER, augment=blur, hidden=8, out=4)
-    given = ENCODER.init(jax.random.key(4), batch["inputs"])
-    params, _ = objective.init(jax.random.key(5), batch, given)
+def test_given_encoder_parameters_are_taken_over(trained):
+    @jax.jit
+    def start(inputs):
+        given = ENCODER.init(jax.random.key(4), inputs)
+        return given, trained[0].init(jax.random.key(5), {**ROWS, "inputs": inputs}, given)[0]
+
+    given, params = start(ROWS["inputs"])
     jax.tree.map(np.testing.assert_array_equal, params["encoder"], given["params"])
 
 
-def test_features_do_not_depend_on_the_rest_of_the_batch(batch):
-    objective = simclr(ENCODER, augment=blur, hidden=8, out=4)
-    params, state = objective.init(jax.random.key(3), batch)
-    whole = objective.features(params, state, batch["inputs"])
-    np.testing.assert_allclose(objective.features(params, state, batch["inputs"][:1]), whole[:1], rtol=1e-5)
+def test_features_do_not_depend_on_the_rest_of_the_batch(trained):
+    objective, _, params, state = trained
+    features = jax.jit(objective.features)
+    whole = np.asarray(features(params, state, ROWS["inputs"]))
+    np.testing.assert_allclose(features(params, state, ROWS["inputs"][:1]), whole[:1], rtol=1e-5)
 
 
-def test_training_makes_views_find_their_partners(batch):
-    objective = simclr(ENCODER, augment=blur, hidden=8, out=4, temperature=0.5)
-    params, state = objective.init(jax.random.key(3), batch)
-    step = jax.jit(jax.value_and_grad(lambda params: objective.loss(params, state, batch, KEYS, 0), has_aux=True))
-    (first, _), _ = step(params)
+def test_training_makes_views_find_their_partners(trained):
+    _, step, params, _ = trained
+    (first, _), _ = step(params, KEYS, 0)
     for _ in range(60):
-        _, grads = step(params)
-        params = jax.tree.map(lambda leaf, grad: leaf - 0.1 * grad, params, grads)
-    (last, (_, metrics)), _ = step(params)
-    assert last < first
+        _, grads = step(params, KEYS, 0)
+        params = jax.tree.map(lambda leaf, grad: leaf - np.float32(0.1) * grad, *jax.device_get((params, grads)))
+    (last, (_, metrics)), _ = step(params, KEYS, 0)
+    assert float(last) < float(first)
     assert metrics["contrastive_accuracy"] == 1
 
 
 def test_refresh_pairs_images_that_look_alike():
     objective = with_neighbours(simclr(ENCODER, augment=blur, hidden=8, out=4), neighbours=1)
-    ends = 5 * jax.random.normal(jax.random.key(6), (5, 4))
-    inputs = jnp.repeat(ends, 2, axis=0) + 1e-3 * jax.random.normal(jax.random.key(7), (10, 4))
-    pool = Pool(inputs, jnp.zeros(10, int), jnp.zeros((1, 10), int), jnp.array([10]))
-    params, state = objective.init(jax.random.key(3), {"inputs": inputs})
-    own = jnp.arange(10, dtype=jnp.int32)[:, None]
+    random = np.random.default_rng(6)
+    ends = 5 * random.normal(size=(5, 4))
+    inputs = (np.repeat(ends, 2, axis=0) + 1e-3 * random.normal(size=(10, 4))).astype(np.float32)
+    pool = Pool(*map(jnp.asarray, (inputs, np.zeros(10, int), np.zeros((1, 10), int), np.array([10]))))
+    params, state = jax.jit(objective.init)(jax.random.key(3), {"inputs": inputs})
+    own = jnp.asarray(np.arange(10, dtype=np.int32)[:, None])
     found = objective.refresh(params, state, Partnered(pool, own), jax.random.key(8))
-    assert found.partner[:, 0].tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+    assert np.ravel(np.asarray(found.partner)).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
 
 
 @pytest.mark.parametrize(("setting", "value"), [("temperature", 0.0), ("hidden", -1), ("out", 0)])
