@@ -1,7 +1,8 @@
 """A model on disk and in use."""
 
+from functools import cache
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,13 +17,18 @@ from metarep_jax.types import EpisodeSpec, episode_of
 
 ENCODER = EncoderConfig(name="mlp", width=8)
 SHAPE = (4, 4, 1)
-IMAGES = np.asarray(jax.random.randint(jax.random.key(0), (6, *SHAPE), 0, 255), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 255, (6, *SHAPE), np.uint8)
 
 
+def started(learner, inputs, way=2):
+    """Params and state of a learner before its first episode."""
+    return jax.jit(lambda x: learner.init(jax.random.key(1), episode_of(EpisodeSpec(way, 1, 1), x)))(inputs)
+
+
+@cache
 def learner_model(name="prototypical", way=2):
     config = LearnerConfig(name=name)
-    learner = make_learner(config, make_encoder(ENCODER), way=way)
-    params, state = learner.init(jax.random.key(1), episode_of(EpisodeSpec(way, 1, 1), jnp.asarray(IMAGES)))
+    params, state = started(make_learner(config, make_encoder(ENCODER), way=way), IMAGES, way)
     return Model(ModelSpec("learner", ENCODER, config, SHAPE, way=way), params, state)
 
 
@@ -42,7 +48,7 @@ def test_a_loaded_model_predicts_what_the_saved_one_does(tmp_path, name):
 def test_nearest_prototype_gives_support_images_their_own_label():
     adapted = learner_model().adapt(IMAGES[:3], [7, 7, 3])
     assert adapted.predict(IMAGES[2:3]).label.tolist() == [3]
-    np.testing.assert_allclose(adapted.predict(IMAGES).probability.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(adapted.predict(IMAGES).probability).sum(-1), 1, rtol=1e-5)
 
 
 def test_adapting_leaves_the_model_as_it_was():
@@ -54,20 +60,21 @@ def test_adapting_leaves_the_model_as_it_was():
 
 def test_whitening_is_part_of_the_model(tmp_path):
     model = learner_model()
-    rows = jax.random.normal(jax.random.key(2), (50, 8))
-    whitened = Model(model.spec, model.params, model.state, fit_whitening(rows))
-    np.testing.assert_allclose(whitened.embed(IMAGES), fit_whitening(rows)(model.embed(IMAGES)), rtol=1e-4, atol=1e-5)
+    rows = np.random.default_rng(2).normal(size=(50, 8)).astype(np.float32)
+    whitening = jax.jit(fit_whitening)(rows)
+    whitened = Model(model.spec, model.params, model.state, whitening)
+    np.testing.assert_allclose(whitened.embed(IMAGES), whitening(model.embed(IMAGES)), rtol=1e-4, atol=1e-5)
     save_model(tmp_path, whitened)
     np.testing.assert_array_equal(metarep_jax.load(tmp_path).embed(IMAGES), whitened.embed(IMAGES))
 
 
 def test_a_classifier_predicts_names_without_adapting(tmp_path):
     model = classifier(make_encoder(ENCODER), 3, frozen=True)
-    params, state = model.init(jax.random.key(3), jnp.asarray(IMAGES))
+    params, state = jax.jit(model.init)(jax.random.key(3), IMAGES)
     spec = ModelSpec("classifier", ENCODER, LearnerConfig(), SHAPE, class_names=("a", "b", "c"))
     save_model(tmp_path, Model(spec, params, state))
     loaded = metarep_jax.load(tmp_path)
-    wanted = model.outputs(params, state, jnp.asarray(IMAGES))[0]["logits"].argmax(-1)
+    wanted = np.asarray(jax.jit(model.outputs)(params, state, IMAGES)[0]["logits"]).argmax(-1)
     assert loaded.predict(IMAGES).label.tolist() == [spec.class_names[i] for i in wanted]
     with pytest.raises(ValueError, match="does not adapt"):
         loaded.adapt(IMAGES[:2], [0, 1])
@@ -168,12 +175,17 @@ def test_layers_come_by_name_and_those_that_are_not_there_are_refused():
         model.layers(IMAGES, ["blockk"])
 
 
+TEXT = EncoderConfig("transformer", width=8, depth=1, heads=2, vocabulary=400)
+
+
+@cache
+def text_arrays():
+    learner = make_learner(LearnerConfig("prototypical"), make_encoder(TEXT), way=2)
+    return started(learner, np.zeros((1, 6), np.int32))
+
+
 def text_model(**more):
-    encoder = EncoderConfig("transformer", width=8, depth=1, heads=2, vocabulary=400)
-    rows = jnp.zeros((1, 6), jnp.int32)
-    learner = make_learner(LearnerConfig("prototypical"), make_encoder(encoder), way=2)
-    params, state = learner.init(jax.random.key(1), episode_of(EpisodeSpec(2, 1, 1), rows))
-    return Model(ModelSpec("learner", encoder, LearnerConfig("prototypical"), (6,), way=2, **more), params, state)
+    return Model(ModelSpec("learner", TEXT, LearnerConfig("prototypical"), (6,), way=2, **more), *text_arrays())
 
 
 def test_a_model_of_text_takes_texts_where_its_tokenizer_is_beside_it_or_in_its_runs_folder(tmp_path):

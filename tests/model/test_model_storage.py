@@ -3,10 +3,10 @@
 import json
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,15 +18,16 @@ from metarep_jax.train.storage.arrays import save_tree
 from metarep_jax.types import EpisodeSpec, episode_of
 
 SHAPE = (4, 4, 1)
-IMAGES = np.asarray(jax.random.randint(jax.random.key(0), (6, *SHAPE), 0, 255), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 255, (6, *SHAPE), np.uint8)
 VERSION_1 = json.loads((Path(__file__).parent / "spec_version_1.json").read_text())
 
 
+@cache
 def untrained(name="prototypical", encoder="mlp"):
     config, settings = LearnerConfig(name=name), EncoderConfig(name=encoder, width=4)
     learner = make_learner(config, make_encoder(settings), way=2)
-    params, state = learner.init(jax.random.key(1), episode_of(EpisodeSpec(2, 1, 1), jnp.asarray(IMAGES)))
-    return Model(ModelSpec("learner", settings, config, SHAPE, way=2), params, state)
+    init = jax.jit(lambda x: learner.init(jax.random.key(1), episode_of(EpisodeSpec(2, 1, 1), x)))
+    return Model(ModelSpec("learner", settings, config, SHAPE, way=2), *init(IMAGES))
 
 
 def edit_spec(folder, **values):
@@ -93,7 +94,7 @@ def test_a_model_is_saved_whole_with_every_setting_and_its_version(tmp_path):
 def test_saving_over_a_model_leaves_one_file_of_arrays(tmp_path):
     model = untrained()
     model.save(tmp_path)
-    params = jax.tree.map(lambda leaf: leaf + 1, model.params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, model.params)
     Model(model.spec, params, model.state).save(tmp_path)
     assert len(list((tmp_path / "model").glob("arrays*"))) == 1
     jax.tree.map(np.testing.assert_array_equal, metarep_jax.load(tmp_path).params, params)
@@ -110,7 +111,7 @@ def test_a_save_that_is_interrupted_leaves_the_model_that_was_there(tmp_path, mo
 
     monkeypatch.setattr("metarep_jax.model.storage.atomic_write", full)
     with pytest.raises(OSError, match="full"):
-        Model(model.spec, jax.tree.map(lambda leaf: leaf + 1, model.params), model.state).save(tmp_path)
+        Model(model.spec, jax.tree.map(lambda leaf: np.asarray(leaf) + 1, model.params), model.state).save(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, metarep_jax.load(tmp_path).params, model.params)
 
 
