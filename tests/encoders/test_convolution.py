@@ -33,27 +33,28 @@ def float64():
 @pytest.mark.parametrize("case", CASES)
 def test_patch_conv_equals_flax_conv_up_to_second_derivatives(case):
     size, kernel, strides, padding, bias = CASES[case]
-    x, tangent = jax.random.normal(jax.random.key(0), (2, 3, *size, 2))
+    x, tangent = np.random.default_rng(0).normal(size=(2, 3, *size, 2))
     settings = {"strides": strides, "padding": padding, "use_bias": bias, "param_dtype": jnp.float64}
     ours, flax = PatchConv(4, kernel, **settings), nn.Conv(4, kernel, **settings)
-    params = flax.init(jax.random.key(1), x)
-    jax.tree.map(np.testing.assert_array_equal, params, ours.init(jax.random.key(1), x))
 
-    def everything(layer):
+    def everything(layer, x, tangent):
         def loss(params, x):
             return jnp.sum(jnp.sin(layer.apply(params, x)))
 
-        gradient = jax.grad(loss, (0, 1))
+        gradient, (y, params) = jax.grad(loss, (0, 1)), layer.init_with_output(jax.random.key(1), x)
         along = (jax.tree.map(jnp.ones_like, params), tangent)
-        return layer.apply(params, x), *jax.jvp(gradient, (params, x), along)
+        return params, (y, *jax.jvp(gradient, (params, x), along))
 
-    jax.tree.map(close, jax.jit(partial(everything, ours))(), jax.jit(partial(everything, flax))())
+    both = jax.jit(lambda *given: [everything(layer, *given) for layer in (ours, flax)])
+    (our_params, our_results), (params, results) = jax.device_get(both(x, tangent))
+    jax.tree.map(np.testing.assert_array_equal, our_params, params)
+    jax.tree.map(close, our_results, results)
 
 
 def test_chunks_change_nothing_but_rounding(monkeypatch):
-    x = jax.random.normal(jax.random.key(0), (11, 6, 6, 2))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(11, 6, 6, 2)))
     layer = PatchConv(4, (3, 3), strides=2)
-    params = layer.init(jax.random.key(1), x)
+    params = jax.jit(layer.init)(jax.random.key(1), x)
 
     def derivatives():
         def loss(params, x):
@@ -69,16 +70,22 @@ def test_chunks_change_nothing_but_rounding(monkeypatch):
 
 def test_kernels_of_different_tasks_do_not_mix():
     layer = PatchConv(3, (3, 3), strides=2)
-    x = jax.random.normal(jax.random.key(0), (2, 4, 5, 5, 2))
-    params = jax.jit(jax.vmap(layer.init))(jax.random.split(jax.random.key(1)), x)
-    together = jax.jit(jax.vmap(layer.apply))(params, x)
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 5, 2))
+
+    @jax.jit
+    def both(x):
+        params = jax.vmap(layer.init)(jax.random.split(jax.random.key(1)), x)
+        alone = [layer.apply(jax.tree.map(lambda leaf, task=task: leaf[task], params), x[task]) for task in range(2)]
+        return jax.vmap(layer.apply)(params, x), alone
+
+    together, alone = jax.device_get(both(x))
     for task in range(2):
-        close(together[task], layer.apply(jax.tree.map(lambda leaf, task=task: leaf[task], params), x[task]))
+        close(together[task], alone[task])
 
 
 def test_a_kernel_larger_than_the_image_is_refused():
     with pytest.raises(ValueError, match="5×5 kernel with padding VALID does not fit into images"):
-        PatchConv(1, (5, 5), padding="VALID").init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+        jax.eval_shape(PatchConv(1, (5, 5), padding="VALID").init, jax.random.key(0), np.zeros((1, 4, 4, 1)))
 
 
 def test_an_unknown_lowering_lists_those_that_exist():
@@ -88,18 +95,20 @@ def test_an_unknown_lowering_lists_those_that_exist():
 
 @pytest.mark.parametrize("size", [(6, 4), (7, 5)])
 def test_max_pool_equals_flax_pooling_up_to_second_derivatives(size):
-    x, tangent = jax.random.normal(jax.random.key(0), (2, 2, *size, 3))
+    x, tangent = np.random.default_rng(0).normal(size=(2, 2, *size, 3))
 
-    def everything(pool):
+    def everything(pool, x, tangent):
         def loss(x):
             return jnp.sum(jnp.sin(pool(x)))
 
         return pool(x), *jax.jvp(jax.grad(loss), (x,), (tangent,))
 
-    for ours, flax in zip(everything(max_pool), everything(lambda x: nn.max_pool(x, (2, 2), (2, 2)))):
+    pools = max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2))
+    for ours, flax in zip(*jax.jit(lambda *given: [everything(pool, *given) for pool in pools])(x, tangent)):
         close(ours, flax)
 
 
 def test_bytes_become_fractions_and_floats_stay():
-    close(as_image_float(jnp.array([0, 51, 255], jnp.uint8)), [0, 0.2, 1], atol=1e-7)
-    close(as_image_float(jnp.array([0.0, 0.25, 1.0]), 0.5, 0.5, jnp.float64), [-1, -0.5, 1])
+    close(jax.jit(as_image_float)(np.array([0, 51, 255], np.uint8)), [0, 0.2, 1], atol=1e-7)
+    floats = jax.jit(lambda x: as_image_float(x, 0.5, 0.5, jnp.float64))
+    close(floats(np.array([0.0, 0.25, 1.0])), [-1, -0.5, 1])
