@@ -11,12 +11,18 @@ from metarep_jax.encoders.layers import Norm
 from metarep_jax.encoders.norms import batch_moments, product_moments
 
 close = partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5)
-X = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 3, 2, 4))
-MASK = jnp.arange(8) < 5
+X = np.random.default_rng(0).normal(3, 2, (8, 3, 2, 4)).astype(np.float32)
+MATRIX = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+MASK = np.arange(8) < 5
 
 
-def apply(norm, x, *args, **kwargs):
-    return norm.apply(norm.init(jax.random.key(1), x), x, *args, **kwargs)
+@partial(jax.jit, static_argnums=0)
+def compiled(norm, x, mask=None):
+    return norm.apply(norm.init(jax.random.key(1), x), x, mask)
+
+
+def apply(norm, *args):
+    return np.asarray(compiled(norm, *args))
 
 
 def test_batch_norm_gives_each_channel_mean_0_and_variance_1():
@@ -37,7 +43,7 @@ def test_rows_of_group_norm_do_not_depend_on_each_other():
 
 
 def test_no_norm_is_the_identity_without_parameters():
-    assert Norm("none").init(jax.random.key(0), X) == {}
+    assert jax.eval_shape(Norm("none").init, jax.random.key(0), X) == {}
     np.testing.assert_array_equal(apply(Norm("none"), X), X)
 
 
@@ -47,27 +53,32 @@ def test_an_unknown_norm_lists_those_that_exist():
 
 
 def test_masked_rows_do_not_enter_the_statistics():
-    padded = jnp.where(MASK[:, None, None, None], X, 1e6)
+    padded = np.where(MASK[:, None, None, None], X, np.float32(1e6))
     close(apply(Norm("batch"), padded, MASK)[:5], apply(Norm("batch"), X[:5]))
 
 
 def test_no_row_at_all_gives_finite_results_and_gradients():
-    value, grad = jax.value_and_grad(lambda x: apply(Norm("batch"), x, jnp.zeros(8, bool)).sum())(X)
-    assert jnp.isfinite(value)
-    assert jnp.isfinite(grad).all()
+    none = np.zeros(8, bool)
+    value, grad = jax.jit(jax.value_and_grad(lambda x, mask: compiled(Norm("batch"), x, mask).sum()))(X, none)
+    assert np.isfinite(float(value))
+    assert np.isfinite(np.asarray(grad)).all()
 
 
 def test_running_averages_move_by_a_tenth_and_are_used_when_asked():
     norm = Norm("batch")
-    variables = norm.init(jax.random.key(0), X)
-    close(variables["batch_stats"]["mean"], 0)
-    _, moved = norm.apply(variables, X, mutable=["batch_stats"])
-    close(moved["batch_stats"]["mean"], 0.1 * X.mean((0, 1, 2)))
-    close(moved["batch_stats"]["var"], 0.9 + 0.1 * X.var((0, 1, 2)))
-    variables = {**variables, **moved}
-    y = norm.apply(variables, X[:1], None, True)
-    stats = moved["batch_stats"]
-    close(y, (X[:1] - stats["mean"]) / jnp.sqrt(stats["var"] + 1e-5))
+
+    @jax.jit
+    def moved_and_used(x):
+        variables = norm.init(jax.random.key(0), x)
+        _, moved = norm.apply(variables, x, mutable=["batch_stats"])
+        y = norm.apply({**variables, **moved}, x[:1], None, True)
+        return variables["batch_stats"]["mean"], moved["batch_stats"], y
+
+    first, stats, y = jax.device_get(moved_and_used(X))
+    close(first, 0)
+    close(stats["mean"], 0.1 * X.mean((0, 1, 2)))
+    close(stats["var"], 0.9 + 0.1 * X.var((0, 1, 2)))
+    close(y, (X[:1] - stats["mean"]) / np.sqrt(stats["var"] + 1e-5))
 
 
 def test_zero_scale_starts_as_nothing():
@@ -75,41 +86,42 @@ def test_zero_scale_starts_as_nothing():
 
 
 def test_statistics_of_half_precision_are_computed_in_single():
-    x = 100 + jax.random.normal(jax.random.key(0), (4096, 2))
-    mean, var = batch_moments(x.astype(jnp.bfloat16))
+    x = np.random.default_rng(0).normal(100, 1, (4096, 2)).astype(jnp.bfloat16)
+    mean, var = jax.jit(batch_moments)(x)
     assert mean.dtype == var.dtype == jnp.float32
-    assert apply(Norm("batch"), x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert jax.eval_shape(partial(compiled, Norm("batch")), x).dtype == jnp.bfloat16
     close(mean, 100, atol=0.1)
     close(var, 1, atol=0.2)
 
 
 @pytest.mark.parametrize("mask", [None, MASK])
 def test_moments_of_a_product_are_those_of_the_product(mask):
-    matrix = jax.random.normal(jax.random.key(1), (4, 6))
-    for ours, direct in zip(product_moments(X, matrix, mask), batch_moments(X @ matrix, mask)):
+    for ours, direct in zip(jax.jit(product_moments)(X, MATRIX, mask), jax.jit(batch_moments)(X @ MATRIX, mask)):
         close(ours, direct)
 
 
 def test_a_fitted_norm_of_a_product_is_the_norm_of_the_product():
-    matrix = jax.random.normal(jax.random.key(1), (4, 6))
+    @partial(jax.jit, static_argnums=0)
+    def both(norm, x, matrix, mask):
+        whole, variables = norm.init_with_output(jax.random.key(0), x @ matrix, mask)
+        fitted = norm.apply(variables, x, mask, False, matrix, method="fitted")
+        return fitted(x), whole
+
     for kind in ("batch", "group", "none"):
-        norm = Norm(kind)
-        variables = norm.init(jax.random.key(0), X @ matrix)
-        fitted = norm.apply(variables, X, MASK, False, matrix, method="fitted")
-        close(fitted(X), norm.apply(variables, X @ matrix, MASK), atol=1e-4)
+        ours, whole = both(Norm(kind), X, MATRIX, MASK)
+        close(ours, whole, atol=1e-4)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("masked", [False, True])
 def test_statistics_are_the_same_on_any_number_of_devices(devices, masked):
-    matrix = jax.random.normal(jax.random.key(1), (4, 6))
-    mask = MASK if masked else jnp.ones(8, bool)
+    mask = MASK if masked else np.ones(8, bool)
     shards = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), (X, mask))
 
     def local(x, mask):
         mask = mask if masked else None
-        return batch_moments(x, mask, "devices"), product_moments(x, matrix, mask, "devices")
+        return batch_moments(x, mask, "devices"), product_moments(x, jnp.asarray(MATRIX), mask, "devices")
 
     found = jax.pmap(local, axis_name="devices", devices=jax.devices()[:devices])(*shards)
-    wanted = batch_moments(X, mask), product_moments(X, matrix, mask)
-    jax.tree.map(lambda ours, one: close(ours, jnp.broadcast_to(one, ours.shape)), found, wanted)
+    wanted = jax.jit(batch_moments)(X, mask), jax.jit(product_moments)(X, MATRIX, mask)
+    jax.tree.map(lambda ours, one: close(ours, np.broadcast_to(one, ours.shape)), *jax.device_get((found, wanted)))
