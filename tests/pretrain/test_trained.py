@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from objective_checks import BATCH, encoder
+from objective_checks import encoder, started
 
 from metarep_jax.pretrain import ObjectiveConfig, make_objective
 from metarep_jax.pretrain.queue import Queue
@@ -18,7 +18,7 @@ def own_objective(encoder, *, drop: float = 0.5):
 
 def trained(name="vae", **settings):
     config = ObjectiveConfig(name, **settings)
-    params, state = make_objective(config, encoder()).init(jax.random.key(0), BATCH)
+    params, state = started(make_objective(config, encoder()))
     return TrainedObjective(config, "none", 7, params, state)
 
 
