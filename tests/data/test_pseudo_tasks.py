@@ -32,9 +32,13 @@ def pool():
 @pytest.fixture(scope="module")
 def features():
     """The groups' rows about four corners, each a little off; far apart however the dimensions are scaled."""
-    corners = 10 * jnp.repeat(jnp.eye(4), 16, axis=1)
+    corners = 10 * np.repeat(np.eye(4), 16, axis=1)
     group = np.repeat(np.arange(4), SIZES)
-    return corners[group] + 0.01 * jax.random.normal(jax.random.key(0), (len(group), 64))
+    return on_device(corners[group] + 0.01 * np.random.default_rng(0).normal(size=(len(group), 64)))
+
+
+def on_device(rows):
+    return jnp.asarray(np.asarray(rows, np.float32))
 
 
 def drawn(feed, step=0, shards=1):
@@ -72,9 +76,11 @@ def test_with_more_shots_the_support_are_views_too(pool):
 
 
 def test_with_rotations_a_turned_image_is_a_class_of_its_own(pool):
-    few = jax.tree.map(lambda leaf: leaf[:1], instance_pool(pool, 3))
+    few = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:1]), instance_pool(pool, 3))
     check_episode_spec(few, EpisodeSpec(way=4, shot=1, query=2, rotations="classes"))
-    small = pool._replace(inputs=pool.inputs[:1], label=pool.label[:1])
+    small = pool._replace(
+        inputs=jnp.asarray(np.asarray(pool.inputs)[:1]), label=jnp.asarray(np.asarray(pool.label)[:1])
+    )
     spec = EpisodeSpec(way=4, shot=1, query=2, rotations="classes")
     images = drawn(augmentation_tasks(small, spec, 1, lambda keys, images: images / 255)).support.inputs[0]
     turned = {tuple(np.argwhere(image[..., 0])[0].tolist()) for image in images}
@@ -91,7 +97,7 @@ def test_clusters_are_found_and_those_too_small_for_a_task_are_left_out(pool, fe
 
 
 def test_dense_clusters_leave_out_what_lies_apart_and_begin_with_the_nearest_to_the_mean(pool, features):
-    alone = jnp.concatenate([features[:-1], -10 * jnp.ones((1, 64))])
+    alone = on_device(np.concatenate([np.asarray(features)[:-1], -10 * np.ones((1, 64))]))
     config = TaskConfig(clustering="dense", neighbours=4, radius=0.9, partitions=1)
     parts = make_partitions(jax.random.key(1), pool, alone, EpisodeSpec(way=3, shot=1, query=3), config)
     assert parts.count.tolist() == [[7, 5, 4]]
@@ -123,18 +129,18 @@ def test_small_clusters_come_as_often_as_large_ones(pool, features):
 
 
 def test_members_beyond_the_most_are_those_far_from_the_centre(pool):
-    line = jnp.concatenate([jnp.zeros(5), 5 + jnp.arange(13.0)])[:, None] * jnp.ones(2)
+    line = np.concatenate([np.zeros(5), 5 + np.arange(13.0)])[:, None] * np.ones(2)
     config = TaskConfig(clusters=1, partitions=1, most=5)
-    parts = make_partitions(jax.random.key(1), pool, line, EpisodeSpec(way=1, shot=1, query=1), config)
-    nearest = np.argsort(np.abs(np.asarray(line[:, 0]) - float(line[:, 0].mean())), kind="stable")[:5]
-    assert sorted(parts.members[0, 0].tolist()) == sorted(nearest.tolist())
+    parts = make_partitions(jax.random.key(1), pool, on_device(line), EpisodeSpec(way=1, shot=1, query=1), config)
+    nearest = np.argsort(np.abs(line[:, 0] - line[:, 0].mean()), kind="stable")[:5]
+    assert sorted(np.asarray(parts.members)[0, 0].tolist()) == sorted(nearest.tolist())
 
 
 def test_partitions_differ(pool):
-    scattered = jax.random.normal(jax.random.key(2), (sum(SIZES), 6))
+    scattered = on_device(np.random.default_rng(2).normal(size=(sum(SIZES), 6)))
     config, spec = TaskConfig(clusters=3, partitions=4), EpisodeSpec(way=1, shot=1, query=0)
     parts = make_partitions(jax.random.key(1), pool, scattered, spec, config)
-    assert len({tuple(members.reshape(-1).tolist()) for members in parts.members}) == 4
+    assert len({tuple(members.reshape(-1).tolist()) for members in np.asarray(parts.members)}) == 4
 
 
 def test_tasks_do_not_depend_on_the_shards(pool, features):
@@ -150,9 +156,9 @@ def test_too_few_clusters_and_features_that_do_not_fit_are_refused(pool, feature
     with pytest.raises(ValueError, match=r"3 of 4 clusters have the 4 members .* tasks of 4 ways"):
         make_partitions(key, pool, features, spec, config)
     with pytest.raises(ValueError, match="finite features of all 18 images"):
-        make_partitions(key, pool, features[1:], spec, config)
+        make_partitions(key, pool, on_device(np.asarray(features)[1:]), spec, config)
     with pytest.raises(ValueError, match="finite features"):
-        make_partitions(key, pool, features.at[3, 0].set(jnp.nan), spec, config)
+        make_partitions(key, pool, on_device(np.where(np.arange(18)[:, None] == 3, np.nan, features)), spec, config)
     with pytest.raises(ValueError, match=r"TaskConfig.clusters must be at least 1, got 0"):
         TaskConfig(clusters=0)
     with pytest.raises(ValueError, match="tasks must be at least 1"):
@@ -163,22 +169,24 @@ def test_kmeans_finds_groups_that_are_far_apart(features):
     label, distance, centres = kmeans(jax.random.key(4), features, clusters=4)
     group = np.repeat(np.arange(4), SIZES)
     assert len({(a, b) for a, b in zip(group.tolist(), label.tolist())}) == 4
-    means = jnp.stack([features[label == c].mean(0) for c in range(4)])
+    rows, label = np.asarray(features), np.asarray(label)
+    means = np.stack([rows[label == c].mean(0) for c in range(4)])
     np.testing.assert_allclose(centres, means, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(distance, jnp.sum((features - means[label]) ** 2, -1), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(distance, np.sum((rows - means[label]) ** 2, -1), rtol=1e-3, atol=1e-6)
 
 
 def test_kmeans_ends_where_every_row_is_with_its_nearest_centre():
-    scattered = jax.random.normal(jax.random.key(5), (60, 3))
-    label, _, centres = kmeans(jax.random.key(6), scattered, clusters=7)
-    nearest = jnp.argmin(jnp.sum((scattered[:, None] - centres) ** 2, -1), axis=1)
+    scattered = np.random.default_rng(5).normal(size=(60, 3)).astype(np.float32)
+    label, _, centres = jax.device_get(kmeans(jax.random.key(6), on_device(scattered), clusters=7))
+    nearest = np.argmin(np.sum((scattered[:, None] - centres) ** 2, -1), axis=1)
     np.testing.assert_array_equal(label, nearest)
     assert len(set(label.tolist())) == 7
 
 
 def test_kmeans_of_as_many_clusters_as_rows_and_of_one():
-    scattered = jax.random.normal(jax.random.key(7), (6, 2))
+    scattered = on_device(np.random.default_rng(7).normal(size=(6, 2)))
     assert sorted(kmeans(ROOT, scattered, clusters=6).label.tolist()) == list(range(6))
-    np.testing.assert_allclose(kmeans(ROOT, scattered, clusters=1).centres[0], scattered.mean(0), atol=1e-6)
+    centre = np.asarray(kmeans(ROOT, scattered, clusters=1).centres)[0]
+    np.testing.assert_allclose(centre, np.asarray(scattered).mean(0), atol=1e-6)
     with pytest.raises(ValueError, match=r"must be in 1 to 6, the number of rows, got 7"):
         kmeans(ROOT, scattered, clusters=7)
