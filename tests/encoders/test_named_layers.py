@@ -1,5 +1,7 @@
 """Named layers of every encoder: which there are, that only those asked for are computed, and layers of one's own."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +20,9 @@ from metarep_jax.encoders.features import Whitened, fit_whitening, whitened_stat
 from metarep_jax.encoders.mlp import MLP
 
 INPUTS = {
-    "images": jax.random.uniform(jax.random.key(0), (4, 16, 16, 1)),
-    "tokens": jnp.full((2, 6), 7, jnp.int32),
-    "waves": jnp.ones((2, 500), jnp.int16),
+    "images": jnp.asarray(np.random.default_rng(0).uniform(size=(4, 16, 16, 1)), jnp.float32),
+    "tokens": jnp.asarray(np.full((2, 6), 7, np.int32)),
+    "waves": jnp.asarray(np.ones((2, 500), np.int16)),
 }
 BLOCKS = ("block1", "block2", "block3", "block4")
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -51,25 +53,32 @@ def test_layers_are_named_in_the_order_of_the_computation(name):
 @pytest.fixture(scope="module")
 def perceptron():
     encoder, x = MLP(widths=(5, 4)), INPUTS["images"]
-    return encoder, encoder.init(jax.random.key(1), x), x
+    return encoder, jax.jit(encoder.init)(jax.random.key(1), x), x
 
 
 def test_one_pass_gives_features_layers_and_moved_statistics(perceptron):
     encoder, variables, x = perceptron
-    mask = jnp.array([True, True, True, False])
-    features, layers, moved = apply_with_layers(encoder, variables, x, mask, names=("layer2", "layer1"))
-    wanted, updated = encoder.apply(variables, x, mask, mutable=["batch_stats"])
+    names = []
+
+    @jax.jit
+    def one_pass(x, mask):
+        features, layers, moved = apply_with_layers(encoder, variables, x, mask, names=("layer2", "layer1"))
+        names.extend(layers)  # what leaves a traced function is sorted by name
+        return features, layers, moved
+
+    mask = np.array([True, True, True, False])
+    features, layers, moved = one_pass(x, mask)
+    wanted, updated = jax.jit(partial(encoder.apply, variables, mutable=["batch_stats"]))(x, mask)
     np.testing.assert_array_equal(features, wanted)
     np.testing.assert_array_equal(layers["layer2"], wanted)
-    assert list(layers) == ["layer2", "layer1"] and layers["layer1"].shape == (4, 5)
+    assert names == ["layer2", "layer1"] and layers["layer1"].shape == (4, 5)
     jax.tree.map(np.testing.assert_array_equal, moved, updated["batch_stats"])
 
 
 def test_layers_in_use_are_normalised_by_running_averages(perceptron):
     encoder, variables, x = perceptron
-    np.testing.assert_array_equal(
-        encoder_layers(encoder, variables, x)["layer2"], encoder.apply(variables, x, None, True)
-    )
+    both = jax.jit(lambda x: (encoder_layers(encoder, variables, x)["layer2"], encoder.apply(variables, x, None, True)))
+    np.testing.assert_array_equal(*both(x))
 
 
 class Counting(nn.Module):
@@ -88,11 +97,12 @@ CALLS: list[str] = []
 
 
 def test_only_the_layers_asked_for_are_computed_also_in_an_encoder_of_ones_own():
-    encoder, x = Counting(), jnp.ones((2, 4))
-    variables = encoder.init(jax.random.key(0), x)
-    encoder.apply(variables, x)
+    encoder, x = Counting(), jnp.asarray(np.ones((2, 4), np.float32))
+    variables = jax.eval_shape(encoder.init, jax.random.key(0), x)
+    jax.eval_shape(encoder.apply, variables, x)
     assert CALLS == []
-    _, layers, moved = apply_with_layers(encoder, variables, x, names=("hidden",))
+    asked = partial(apply_with_layers, encoder, names=("hidden",))
+    _, layers, moved = jax.eval_shape(asked, variables, x)
     assert CALLS == ["hidden"] and layers["hidden"].shape == (2, 3) and moved == {}
     assert layer_names(encoder, variables, x) == ("hidden", "out")
 
@@ -100,12 +110,17 @@ def test_only_the_layers_asked_for_are_computed_also_in_an_encoder_of_ones_own()
 def test_a_layer_that_an_encoder_does_not_have_is_refused_with_those_that_it_has(perceptron):
     encoder, variables, x = perceptron
     with pytest.raises(ValueError, match="the encoder MLP has no layer 'block1'; it has: layer1, layer2"):
-        encoder_layers(encoder, variables, x, names=("layer1", "block1"))
+        jax.eval_shape(lambda x: encoder_layers(encoder, variables, x, names=("layer1", "block1")), x)
 
 
 def test_layers_reach_through_whitened_features(perceptron):
     encoder, variables, x = perceptron
-    whitening = fit_whitening(encoder.apply(variables, x))
-    stats = whitened_stats(variables["batch_stats"], whitening)
-    layers = encoder_layers(Whitened(encoder), {**variables, "batch_stats": stats}, x, names=("layer1",))
-    np.testing.assert_array_equal(layers["layer1"], encoder_layers(encoder, variables, x)["layer1"])
+
+    @jax.jit
+    def both(x):
+        whitening = fit_whitening(encoder.apply(variables, x))
+        stats = whitened_stats(variables["batch_stats"], whitening)
+        layers = encoder_layers(Whitened(encoder), {**variables, "batch_stats": stats}, x, names=("layer1",))
+        return layers["layer1"], encoder_layers(encoder, variables, x)["layer1"]
+
+    np.testing.assert_array_equal(*both(x))
