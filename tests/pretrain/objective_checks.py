@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.pretrain.queue import Queue
 from metarep_jax.train.parallel import AXIS, mean_over_devices
