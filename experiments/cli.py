@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 
 from experiments.flags import console, parse, parse_preset, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
-from metarep_jax.data.tokenizer import keep_tokenizer
+from metarep_jax.data.text.tokenizer import keep_tokenizer
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity
 from metarep_jax.stages.result_cells import mean_over_models

@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks import common
-from metarep_jax.data.augment import make_augment
+from metarep_jax.data.images.augment import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import simclr
 from metarep_jax.train import AXIS, OptimiserConfig, check_batch, pretraining
@@ -102,7 +102,7 @@ def _torch_views() -> Any:
     import torch
     from torch.nn import functional as F
 
-    from metarep_jax.data.warp import control_weights
+    from metarep_jax.data.images.warp import control_weights
 
     weights = torch.from_numpy(np.array(control_weights(SIDE, 0.15)))
     line = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1

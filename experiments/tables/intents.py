@@ -30,8 +30,8 @@ from experiments.cli import with_data_dir
 from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig, Splits
-from metarep_jax.data.intent_folds import DATA, fold_of
-from metarep_jax.data.tokens import TextConfig
+from metarep_jax.data.text.intent_folds import DATA, fold_of
+from metarep_jax.data.text.tokens import TextConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import Interval, interval_over_folds, interval_over_seeds
 from metarep_jax.metalearn import LearnerConfig

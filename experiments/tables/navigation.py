@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
-from metarep_jax.data.navigation_environment import navigation
+from metarep_jax.data.control.navigation_environment import navigation
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
 from metarep_jax.evaluate.paths import paths_to_goals

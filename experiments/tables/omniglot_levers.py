@@ -18,7 +18,7 @@ from experiments.tables.engine import Budget, OmniglotConfig, Table, table_main
 from experiments.tables.omniglot_objectives import BATCH, CONV4, ROUND_STEPS, fit_of, stage_one, tasks
 from experiments.tables.omniglot_unsupervised import TRAINED
 from experiments.tables.published import COLUMNS
-from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig

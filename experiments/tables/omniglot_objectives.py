@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from experiments.tables.engine import Budget
-from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig

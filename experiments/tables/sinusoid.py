@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from experiments.tables.engine import Table, TableConfig, check_names, table_main
 from experiments.tables.published import COLUMNS
-from metarep_jax.data.sinusoid_tasks import SinusoidSpec
+from metarep_jax.data.tasks.sinusoid_tasks import SinusoidSpec
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate import interval
 from metarep_jax.evaluate.regression import Regressor

@@ -30,9 +30,9 @@ from experiments.cli import with_data_dir
 from experiments.tables.engine import Table, TableConfig, table_main
 from experiments.tables.published import COLUMNS
 from metarep_jax.data import DataConfig
-from metarep_jax.data.recordings import AudioConfig, Digits, load_fsdd
+from metarep_jax.data.audio.recordings import AudioConfig, Digits, load_fsdd
+from metarep_jax.data.audio.spoken_digits import PROTOCOL, splits_of_digits
 from metarep_jax.data.splits import resolved
-from metarep_jax.data.spoken_digits import PROTOCOL, splits_of_digits
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.evaluate import interval_over_seeds
 from metarep_jax.evaluate.speech_probes import probe_digits

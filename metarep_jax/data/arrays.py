@@ -10,7 +10,7 @@ from metarep_jax.data.array_checks import checked_inputs, checked_labels, kind_o
 from metarep_jax.data.divisions import PARTS, UNLABELLED, Labelled
 from metarep_jax.data.protocols import Protocol, divide, find_protocol
 from metarep_jax.data.splits import DataConfig, Splits, assemble
-from metarep_jax.data.tokenizer import Tokenizer
+from metarep_jax.data.text.tokenizer import Tokenizer
 
 ARRAYS = "arrays"  # the data set's name where a user gave arrays
 

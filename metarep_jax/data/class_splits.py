@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metarep_jax.data.divisions import PARTS
-from metarep_jax.data.text_files import find_folder, read_utf8
+from metarep_jax.data.text.text_files import find_folder, read_utf8
 
 
 class Classes(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 
 from metarep_jax.choices import Choice
 from metarep_jax.data.array_cache import default_cache_dir
-from metarep_jax.data.encoded_images import Records
-from metarep_jax.data.image_decoding import Progress
-from metarep_jax.data.named_texts import Texts
+from metarep_jax.data.images.encoded_images import Records
+from metarep_jax.data.images.image_decoding import Progress
 from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.sources import SOURCES, AnySource, find_source
+from metarep_jax.data.text.named_texts import Texts
 
 
 def what_all_share(

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Key, PyTree, Shaped
 
-from metarep_jax.data.augment import as_unit_float
-from metarep_jax.data.episodes import TURNS, quarter_turns, sample_episodes
+from metarep_jax.data.images.augment import as_unit_float
 from metarep_jax.data.permutation import epoch_rows
+from metarep_jax.data.tasks.episodes import TURNS, quarter_turns, sample_episodes
 from metarep_jax.types import Episode, EpisodeSpec, Feed, Partnered, Pool
 
 ORDER, PARTNERS, EPISODES, VIEWS = range(4)  # streams of randomness under a feed's root key

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from metarep_jax.choices import find_factory
-from metarep_jax.data.encoded_images import Reading, Records
-from metarep_jax.data.image_decoding import Progress
-from metarep_jax.data.named_texts import CORPORA, Texts, read_texts
-from metarep_jax.data.recordings import AudioConfig, load_audio
+from metarep_jax.data.audio.recordings import AudioConfig, load_audio
+from metarep_jax.data.images.encoded_images import Reading, Records
+from metarep_jax.data.images.image_decoding import Progress
 from metarep_jax.data.source_arrays import Source
-from metarep_jax.data.tokens import TextConfig
+from metarep_jax.data.text.named_texts import CORPORA, Texts, read_texts
+from metarep_jax.data.text.tokens import TextConfig
 
 AnySource = Source | Records | Texts
 
@@ -30,7 +30,7 @@ def glyphs(*, image_size: int = 28, channels: Literal[1, 3] = 1, cache_dir: Path
       image_size: pixels a side.
       channels: 1 (grey) or 3 (colour).
     """
-    from metarep_jax.data.glyphs import load_glyphs
+    from metarep_jax.data.images.glyphs import load_glyphs
 
     reading = Reading(image_size=image_size, channels=channels)
     source = load_glyphs(cache_dir, reading.image_size or 28)
@@ -51,7 +51,7 @@ def omniglot(
       image_size: pixels a side.
       channels: 1 (grey) or 3 (colour).
     """
-    from metarep_jax.data.omniglot import load_omniglot
+    from metarep_jax.data.images.omniglot import load_omniglot
 
     Reading(image_size=image_size, channels=channels)
     return load_omniglot(data_dir, cache_dir, size=image_size, channels=channels, progress=progress)
@@ -75,7 +75,7 @@ def image_folder(
       stream: whether stage 1 streams its training images from the disk, for data larger than memory.
       workers: processes that read and decode a stream; 0: none, in this process.
     """
-    from metarep_jax.data.image_folder import list_image_folder
+    from metarep_jax.data.images.image_folder import list_image_folder
 
     reading = Reading(image_size=image_size, channels=channels, per_class=per_class, stream=stream, workers=workers)
     return list_image_folder(data_dir)._replace(reading=reading)
@@ -102,7 +102,7 @@ def tfds_images(
       stream: whether stage 1 streams its training images from the disk, for data larger than memory.
       workers: processes that read and decode a stream; 0: none, in this process.
     """
-    from metarep_jax.data.tfds_images import tfds_records
+    from metarep_jax.data.images.tfds_images import tfds_records
 
     reading = Reading(image_size=image_size, channels=channels, per_class=per_class, stream=stream, workers=workers)
     return tfds_records(dataset, data_dir, cache_dir)._replace(reading=reading)
@@ -158,7 +158,7 @@ def spoken_digits(
       seconds: length of a row; of longer recordings the middle is kept, shorter ones are filled up.
       label: what the classes are.
     """
-    from metarep_jax.data.recordings import fsdd_source, load_fsdd
+    from metarep_jax.data.audio.recordings import fsdd_source, load_fsdd
 
     return fsdd_source(load_fsdd(data_dir, AudioConfig(rate=rate, seconds=seconds), cache_dir), label)
 

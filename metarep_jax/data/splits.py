@@ -10,14 +10,14 @@ from jaxtyping import Shaped, UInt8
 from metarep_jax.data.array_cache import cached, digest, digest_of_arrays
 from metarep_jax.data.data_config import DataConfig, resolved
 from metarep_jax.data.divisions import PARTS, UNLABELLED, Division, Labelled
-from metarep_jax.data.encoded_images import Records, read_records, some_of_each
-from metarep_jax.data.image_decoding import Progress
-from metarep_jax.data.named_texts import Texts
+from metarep_jax.data.images.encoded_images import Records, read_records, some_of_each
+from metarep_jax.data.images.image_decoding import Progress
 from metarep_jax.data.pools import pool_of_arrays
 from metarep_jax.data.protocols import Protocol, divide, find_protocol, protocol_of_parts
 from metarep_jax.data.sources import AnySource
-from metarep_jax.data.tokenizer import Tokenizer
-from metarep_jax.data.tokens import tokenised
+from metarep_jax.data.text.named_texts import Texts
+from metarep_jax.data.text.tokenizer import Tokenizer
+from metarep_jax.data.text.tokens import tokenised
 from metarep_jax.types import Pool
 
 log = logging.getLogger(__name__)

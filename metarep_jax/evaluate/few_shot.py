@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from metarep_jax.data.episodes import sample_episodes
+from metarep_jax.data.tasks.episodes import sample_episodes
 from metarep_jax.evaluate.intervals import Interval, interval
 from metarep_jax.losses import accuracy
 from metarep_jax.metalearn.tasks import run_task

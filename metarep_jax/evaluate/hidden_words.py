@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.tokenizer import Tokenizer
+from metarep_jax.data.text.tokenizer import Tokenizer
 from metarep_jax.types import SPECIAL_TOKENS, Objective
 
 WORDS, AROUND = 7, 12  # words that are hidden, and the tokens kept on either side of each

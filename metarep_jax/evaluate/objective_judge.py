@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, Shaped
 
-from metarep_jax.data.tokenizer import Tokenizer
+from metarep_jax.data.text.tokenizer import Tokenizer
 from metarep_jax.evaluate.held_out import held_out, unigram
 from metarep_jax.evaluate.hidden_words import HiddenWord, guess_hidden_words
 from metarep_jax.evaluate.intervals import Interval, interval

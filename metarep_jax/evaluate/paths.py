@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from metarep_jax.data.environments import Trajectories, task_of
-from metarep_jax.data.navigation_environment import FASTEST, NavigationParameters
+from metarep_jax.data.control.environments import Trajectories, task_of
+from metarep_jax.data.control.navigation_environment import FASTEST, NavigationParameters
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
 

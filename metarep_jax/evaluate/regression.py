@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from metarep_jax.data.sinusoid_tasks import SinusoidSpec, sample_task
+from metarep_jax.data.tasks.sinusoid_tasks import SinusoidSpec, sample_task
 from metarep_jax.metalearn.base import squared_error
 from metarep_jax.types import Examples, MetaLearner
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from metarep_jax.data.environments import Environment, task_of
+from metarep_jax.data.control.environments import Environment, task_of
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from metarep_jax.data.recordings import Digits
-from metarep_jax.data.spoken_digits import TEST_TAKES, is_test
+from metarep_jax.data.audio.recordings import Digits
+from metarep_jax.data.audio.spoken_digits import TEST_TAKES, is_test
 from metarep_jax.evaluate.intervals import Interval, interval
 from metarep_jax.evaluate.probes import chosen_l2, probe_hits
 

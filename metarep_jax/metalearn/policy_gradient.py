@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from metarep_jax.data.environments import Environment, Trajectories, rollout
+from metarep_jax.data.control.environments import Environment, Trajectories, rollout
 from metarep_jax.metalearn.inner import inner_loop
 from metarep_jax.metalearn.network import inner_steps_of, network
 from metarep_jax.metalearn.policies import Gaussian, GaussianHead

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from metarep_jax.data.environments import Trajectories
+from metarep_jax.data.control.environments import Trajectories
 
 Estimator = Literal["surrogate", "dice"]
 

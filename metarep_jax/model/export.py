@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from metarep_jax.data.tokenizer import FILE as TOKENIZER_FILE
+from metarep_jax.data.text.tokenizer import FILE as TOKENIZER_FILE
 from metarep_jax.encoders import input_dtype, input_kind, make_encoder
 from metarep_jax.files import atomic_write
 from metarep_jax.metalearn import make_learner

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Int
 
-from metarep_jax.data.tokenizer import Tokenizer
+from metarep_jax.data.text.tokenizer import Tokenizer
 from metarep_jax.encoders import input_kind
 
 SLACK = 1e-3  # what resizing may overshoot a range by

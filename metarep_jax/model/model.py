@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metarep_jax.data.tokenizer import FILE as TOKENIZER_FILE
-from metarep_jax.data.tokenizer import Tokenizer, load_tokenizer
+from metarep_jax.data.text.tokenizer import FILE as TOKENIZER_FILE
+from metarep_jax.data.text.tokenizer import Tokenizer, load_tokenizer
 from metarep_jax.distill.students import classifier_encoder
 from metarep_jax.encoders import encoder_layers, encoder_variables, make_encoder
 from metarep_jax.encoders.features import Whitened, Whitening, whitened_stats

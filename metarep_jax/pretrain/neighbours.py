@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from metarep_jax.data.reciprocal import nearest_rows
+from metarep_jax.data.tasks.reciprocal import nearest_rows
 from metarep_jax.encoders.features import compute_features, fit_whitening, unit_rows
 from metarep_jax.types import Keys, Objective, Partnered
 

@@ -9,7 +9,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Int, Shaped
 
-from metarep_jax.data.episodes import TURNS, quarter_turns
+from metarep_jax.data.tasks.episodes import TURNS, quarter_turns
 from metarep_jax.pretrain.chain import chain, encoder_features
 from metarep_jax.types import Keys, Objective
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metarep_jax.data.augment import make_augment
-from metarep_jax.data.warp import Augment
+from metarep_jax.data.images.augment import make_augment
+from metarep_jax.data.images.warp import Augment
 from metarep_jax.types import Keys
 
 __all__ = ["Augment", "check_crops", "make_views", "swapped_cross_entropy"]

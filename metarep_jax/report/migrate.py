@@ -12,7 +12,7 @@ from typing import Any
 import cattrs
 
 from metarep_jax.choices import Choice
-from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig, encoder_from_union
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.pretrain import ObjectiveConfig

@@ -3,7 +3,7 @@
 import jax
 
 from metarep_jax.data import Splits
-from metarep_jax.data.episodes import smallest_class
+from metarep_jax.data.tasks.episodes import smallest_class
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.evaluate import Interval, linear_probe, nearest_neighbours, split_examples
 from metarep_jax.model import Model

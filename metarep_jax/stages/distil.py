@@ -58,7 +58,7 @@ class DistilSettings:
     """The training episode (few-shot). Rotations "none" here means those of the protocol. The default follows a teacher
     with a head for its own way, and shrinks where there are few classes, which is said."""
     augment: str = "none"
-    """Augmentation in training: a preset of metarep_jax.data.augment."""
+    """Augmentation in training: a preset of metarep_jax.data.images.augment."""
     views: int | None = None
     """features: of each image, over which the teacher's features are averaged, once; default: the teacher sees the
     student's view anew in every step."""

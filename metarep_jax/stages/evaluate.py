@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarep_jax.data import Protocol, Splits, check_episode_spec, make_augment
-from metarep_jax.data.episodes import TEST_FLAGS
+from metarep_jax.data.tasks.episodes import TEST_FLAGS
 from metarep_jax.encoders import input_dtype
 from metarep_jax.encoders.features import Identity, over_views
 from metarep_jax.evaluate import (

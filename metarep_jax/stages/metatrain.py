@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from metarep_jax.data import Splits, augmented_feed, check_episode_spec, episode_feed, make_augment, usable_columns
-from metarep_jax.data.pseudo_tasks import TaskConfig, augmentation_tasks, cluster_tasks, make_partitions
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig, augmentation_tasks, cluster_tasks, make_partitions
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features
 from metarep_jax.metalearn import LearnerConfig, adapts_encoder, make_learner
@@ -36,7 +36,7 @@ class MetatrainSettings:
     which is said."""
     tasks: TaskConfig = TaskConfig()
     augment: str = "none"
-    """Augmentation of support and query images in training: a preset of metarep_jax.data.augment."""
+    """Augmentation of support and query images in training: a preset of metarep_jax.data.images.augment."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3)
     train: FitConfig = FitConfig(steps=2000, batch_size=32, validate_every=500)
     validation_episodes: int = 200

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from metarep_jax.data.environments import Environment, environment_feed, task_of
+from metarep_jax.data.control.environments import Environment, environment_feed, task_of
 from metarep_jax.evaluate.returns import returns_by_updates
 from metarep_jax.evaluate.step_sizes import Judge, Policy, Rates, choose_step_sizes
 from metarep_jax.metalearn.policy_gradient import policy_gradient

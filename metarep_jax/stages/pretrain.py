@@ -48,7 +48,7 @@ class PretrainSettings:
     neighbours_after: int = 0
     """Step from which neighbours serve; they are searched anew every train.refresh_every steps."""
     augment: str = "auto"
-    """Views: a preset of metarep_jax.data.augment (none, glyph, handwriting, handwriting-strokes, nudge,
+    """Views: a preset of metarep_jax.data.images.augment (none, glyph, handwriting, handwriting-strokes, nudge,
     shift, simclr, crop-flip, local-crop); auto: what suits the data, which is said."""
     rotations: bool = False
     """Whether quarter turns of an image are images of their own."""

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from metarep_jax.data.sinusoid_tasks import INPUT, SinusoidSpec, inputs_of, sample_sinusoid, sample_task, sinusoid_feed
+from metarep_jax.data.tasks.sinusoid_tasks import (
+    INPUT,
+    SinusoidSpec,
+    inputs_of,
+    sample_sinusoid,
+    sample_task,
+    sinusoid_feed,
+)
 from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictions_by_step
 from metarep_jax.stages.compute import Compute
 from metarep_jax.train import FitConfig, OptimiserConfig, fit, meta_learning, open_run

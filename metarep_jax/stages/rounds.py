@@ -3,7 +3,7 @@
 import dataclasses
 
 from metarep_jax.data import Splits
-from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 from metarep_jax.metalearn import LearnerConfig
 from metarep_jax.model import Model
 from metarep_jax.stages.compute import Compute

@@ -31,7 +31,7 @@ class ClassSettings:
     encoder: EncoderConfig = EncoderConfig()
     """supervised: which encoder. The other modes take that of the model they start from."""
     augment: str = "none"
-    """Augmentation in training: a preset of metarep_jax.data.augment."""
+    """Augmentation in training: a preset of metarep_jax.data.images.augment."""
     epochs: int | None = None
     """Passes over the training examples, in place of the number of steps."""
     optimiser: OptimiserConfig = OptimiserConfig(name="adam", learning_rate=1e-3, schedule="cosine")

@@ -9,9 +9,9 @@ import pytest
 from scipy.io import wavfile
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.recordings import AudioConfig, fsdd_source, load_audio_folder, load_clips, load_fsdd
-from metarep_jax.data.synthetic_speech import FORMANTS, load_synthetic_speech, speak
-from metarep_jax.data.wav import as_rows, at_rate, in_range, mixed, read_wav
+from metarep_jax.data.audio.recordings import AudioConfig, fsdd_source, load_audio_folder, load_clips, load_fsdd
+from metarep_jax.data.audio.synthetic_speech import FORMANTS, load_synthetic_speech, speak
+from metarep_jax.data.audio.wav import as_rows, at_rate, in_range, mixed, read_wav
 from metarep_jax.types import PAD_SAMPLE
 
 RATE = 800

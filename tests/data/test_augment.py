@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from metarep_jax.data import augment
-from metarep_jax.data.warp import resample, warp
+from metarep_jax.data.images import augment
+from metarep_jax.data.images.warp import resample, warp
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 KEYS = jax.random.split(jax.random.key(0), 6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import check_episode_spec, fitting_episode, pool_of_arrays, usable_columns
-from metarep_jax.data.episodes import TEST_FLAGS
+from metarep_jax.data.tasks.episodes import TEST_FLAGS
 from metarep_jax.types import EpisodeSpec
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import check_episode_spec, pool_of_arrays, sample_episodes
-from metarep_jax.data import episodes as module
-from metarep_jax.data.episodes import distinct, draws, quarter_turns
+from metarep_jax.data.tasks import episodes as module
+from metarep_jax.data.tasks.episodes import distinct, draws, quarter_turns
 from metarep_jax.types import EpisodeSpec
 
 SIZES = (4, 9, 5, 7, 6, 4, 8)

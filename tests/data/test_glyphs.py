@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.glyphs import TOLERANCE, differences, font_files, merge, render, script_of, shared_letters
+from metarep_jax.data.images.glyphs import TOLERANCE, differences, font_files, merge, render, script_of, shared_letters
 
 
 @pytest.fixture(scope="module")

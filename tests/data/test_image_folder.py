@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.encoded_images import some_of_each
-from metarep_jax.data.image_decoding import decode_all
-from metarep_jax.data.image_folder import list_image_folder
+from metarep_jax.data.images.encoded_images import some_of_each
+from metarep_jax.data.images.image_decoding import decode_all
+from metarep_jax.data.images.image_folder import list_image_folder
 
 
 def config(root, **changed):
@@ -37,7 +37,7 @@ def test_a_second_start_reads_the_cache_and_another_form_or_file_does_not(image_
     first = load_splits(config(image_folder))
     decoded = []
     monkeypatch.setattr(
-        "metarep_jax.data.encoded_images.decode_all", lambda *a, **k: decoded.append(1) or decode_all(*a, **k)
+        "metarep_jax.data.images.encoded_images.decode_all", lambda *a, **k: decoded.append(1) or decode_all(*a, **k)
     )
     again = load_splits(config(image_folder))
     np.testing.assert_array_equal(first.train.inputs, again.train.inputs)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.data.environments import environment_feed, rollout
-from metarep_jax.data.navigation_environment import NavigationParameters, NavigationState, navigation
+from metarep_jax.data.control.environments import environment_feed, rollout
+from metarep_jax.data.control.navigation_environment import NavigationParameters, NavigationState, navigation
 from metarep_jax.types import EpisodeSpec
 
 KEY = jax.random.key(0)

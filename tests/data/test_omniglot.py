@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.omniglot import drawings, find_parts
+from metarep_jax.data.images.omniglot import drawings, find_parts
 
 
 def test_missing_files_are_named_with_the_places_where_they_are_looked_for(tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import pool_of_arrays
-from metarep_jax.data.episodes import check_episode_spec
-from metarep_jax.data.kmeans import kmeans
-from metarep_jax.data.pseudo_tasks import (
+from metarep_jax.data.tasks.episodes import check_episode_spec
+from metarep_jax.data.tasks.kmeans import kmeans
+from metarep_jax.data.tasks.pseudo_tasks import (
     TaskConfig,
     augmentation_tasks,
     cluster_tasks,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.data.reciprocal import dense_clusters, nearest_rows, neighbourhood_distances
+from metarep_jax.data.tasks.reciprocal import dense_clusters, nearest_rows, neighbourhood_distances
 
 
 def groups(count, each, spread=1e-3, dim=8, seed=0):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from metarep_jax.data.sinusoid_tasks import (
+from metarep_jax.data.tasks.sinusoid_tasks import (
     Sinusoid,
     SinusoidSpec,
     inputs_of,

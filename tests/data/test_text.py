@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import DataConfig, load_splits, text_feed
-from metarep_jax.data.corpora import held_out, plain_wikitext, read_brown, read_plain, without_tags
-from metarep_jax.data.docstrings import docstrings_of, read_docstrings
-from metarep_jax.data.named_texts import joined, read_banking77, read_clinc150
-from metarep_jax.data.tokenizer import keep_tokenizer, load_tokenizer, train_tokenizer
-from metarep_jax.data.tokens import TextConfig, packed_rows
+from metarep_jax.data.text.corpora import held_out, plain_wikitext, read_brown, read_plain, without_tags
+from metarep_jax.data.text.docstrings import docstrings_of, read_docstrings
+from metarep_jax.data.text.named_texts import joined, read_banking77, read_clinc150
+from metarep_jax.data.text.tokenizer import keep_tokenizer, load_tokenizer, train_tokenizer
+from metarep_jax.data.text.tokens import TextConfig, packed_rows
 from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNKNOWN_TOKEN
 
 LINES = [f"the {colour} {animal} sees the {other}" for colour in ("red", "blue", "green", "grey", "brown")

@@ -10,8 +10,8 @@ import requests
 from PIL import Image
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.named_texts import read_texts
-from metarep_jax.data.tfds_images import quiet
+from metarep_jax.data.images.tfds_images import quiet
+from metarep_jax.data.text.named_texts import read_texts
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -126,7 +126,7 @@ def test_a_data_set_that_cannot_be_prepared_here_says_how_else(data_dir, monkeyp
         raise ModuleNotFoundError("No module named 'tensorflow'")
 
     monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", refuse)
-    monkeypatch.setattr("metarep_jax.data.tfds_images.check_reachable", lambda builder, name: None)
+    monkeypatch.setattr("metarep_jax.data.images.tfds_images.check_reachable", lambda builder, name: None)
     with pytest.raises(ValueError, match=r"'mnist' cannot be prepared here .*array_record"):
         load_splits(config(data_dir, "mnist"))
 

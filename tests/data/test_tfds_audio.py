@@ -9,7 +9,7 @@ import pytest
 from test_audio import RATE, tone, wav
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.recordings import AudioConfig, load_audio
+from metarep_jax.data.audio.recordings import AudioConfig, load_audio
 from metarep_jax.types import PAD_SAMPLE
 
 pytest.importorskip("tensorflow_datasets")

@@ -83,7 +83,7 @@ def test_no_folder_and_a_missing_one_say_which_flag(tmp_path):
 
 
 def test_what_pillow_reads_but_is_no_image_is_no_image(tmp_path):
-    from metarep_jax.data.image_folder import list_image_folder
+    from metarep_jax.data.images.image_folder import list_image_folder
 
     touch(tmp_path, "a/1.h5")
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a" / "1.PNG")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metarep_jax.data.tokenizer import train_tokenizer
+from metarep_jax.data.text.tokenizer import train_tokenizer
 from metarep_jax.evaluate.hidden_words import choose_words, hidden_word, whole_words
 
 LINES = ["my card has not arrived, why?", "it cost 5 pounds, cards and unheardof things"]

@@ -10,8 +10,9 @@ import pytest
 
 from experiments.tables import intents
 from experiments.tables.published import COLUMNS, published
-from metarep_jax.data import DataConfig, intent_folds
-from metarep_jax.data.tokens import TextConfig
+from metarep_jax.data import DataConfig
+from metarep_jax.data.text import intent_folds
+from metarep_jax.data.text.tokens import TextConfig
 from metarep_jax.evaluate import Interval, interval_over_folds
 from metarep_jax.report.labels import chance, column_label, is_accuracy
 from metarep_jax.report.pieces import plain

@@ -11,8 +11,8 @@ from scipy.io import wavfile
 from experiments.tables import spoken_digits
 from experiments.tables.spoken_digits import SpokenDigitsConfig, pieces_of
 from metarep_jax.data import DataConfig
-from metarep_jax.data.recordings import Digits
-from metarep_jax.data.spoken_digits import is_test, splits_of_digits
+from metarep_jax.data.audio.recordings import Digits
+from metarep_jax.data.audio.spoken_digits import is_test, splits_of_digits
 from metarep_jax.evaluate.speech_probes import probe, probe_digits
 from metarep_jax.report.results import read_result
 

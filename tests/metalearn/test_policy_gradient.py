@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarep_jax.data.environments import Environment, Trajectories, environment_feed, task_of
+from metarep_jax.data.control.environments import Environment, Trajectories, environment_feed, task_of
 from metarep_jax.encoders.features import Identity
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate.returns import returns_by_updates

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import metarep_jax
-from metarep_jax.data.tokenizer import keep_tokenizer, train_tokenizer
+from metarep_jax.data.text.tokenizer import keep_tokenizer, train_tokenizer
 from metarep_jax.distill import classifier
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.features import fit_whitening

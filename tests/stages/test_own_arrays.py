@@ -72,7 +72,7 @@ def test_images_without_classes_are_judged_by_the_objective_itself_and_by_signs_
 
 
 def test_images_without_classes_make_tasks_of_their_own(tmp_path):
-    from metarep_jax.data.pseudo_tasks import TaskConfig
+    from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 
     splits = splits_from_arrays(train=images(1, 16), name="photos")
     settings = metatrain_settings(

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from metarep_jax.data.navigation_environment import navigation
+from metarep_jax.data.control.navigation_environment import navigation
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate.step_sizes import Policy
 from metarep_jax.stages import Compute

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarep_jax.data.sinusoid_tasks import SinusoidSpec, sample_task
+from metarep_jax.data.tasks.sinusoid_tasks import SinusoidSpec, sample_task
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.evaluate.regression import Regressor
 from metarep_jax.metalearn.maml import maml

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.stages import Compute, RoundsSettings, rounds
 from metarep_jax.stages.features import untrained_model

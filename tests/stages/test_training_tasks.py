@@ -9,7 +9,7 @@ import pytest
 from experiments.flags import parse
 from experiments.metatrain import MetatrainConfig
 from metarep_jax.data import pool_of_arrays, splits_from_arrays
-from metarep_jax.data.pseudo_tasks import TaskConfig
+from metarep_jax.data.tasks.pseudo_tasks import TaskConfig
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.metalearn import LearnerConfig, make_learner
 from metarep_jax.stages import Compute, MetatrainSettings

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from metarep_jax.data.environments import Environment
+from metarep_jax.data.control.environments import Environment
 
 Reward = Literal["distance", "squared_distance"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from metarep_jax.data.array_cache import cached, digest, file_facts
-from metarep_jax.data.recordings import VERSION, AudioConfig, rows_of, tell
+from metarep_jax.data.audio.recordings import VERSION, AudioConfig, rows_of, tell
+from metarep_jax.data.audio.wav import read_wav
+from metarep_jax.data.images.tfds_images import how_to_prepare, tfds_places
 from metarep_jax.data.source_arrays import Source, from_arrays
-from metarep_jax.data.tfds_images import how_to_prepare, tfds_places
-from metarep_jax.data.wav import read_wav
 
 log = logging.getLogger(__name__)
 DEPTHS = (16, 24, 32)  # bits of a sample

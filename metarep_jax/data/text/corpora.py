@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metarep_jax.data.class_folders import part_in
-from metarep_jax.data.text_files import decode_utf8, find_folder, read_utf8
+from metarep_jax.data.text.text_files import decode_utf8, find_folder, read_utf8
 from metarep_jax.data.walk import ARCHIVES, DataFile, advice_on, walk_files
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Shaped
 
-from metarep_jax.data.warp import Augment, warp
+from metarep_jax.data.images.warp import Augment, warp
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: the grey that a colour looks like
 

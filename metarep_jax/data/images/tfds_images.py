@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from metarep_jax.data.array_cache import cached, digest
-from metarep_jax.data.encoded_images import Records
+from metarep_jax.data.images.encoded_images import Records
 
 log = logging.getLogger(__name__)
 PATIENCE = 5  # seconds until a server counts as out of reach

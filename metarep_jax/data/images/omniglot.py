@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from metarep_jax.data.array_cache import cached, digest, file_facts
-from metarep_jax.data.encoded_images import Records, read_records
-from metarep_jax.data.image_decoding import Progress
+from metarep_jax.data.images.encoded_images import Records, read_records
+from metarep_jax.data.images.image_decoding import Progress
+from metarep_jax.data.images.tfds_images import TfdsImages, prepare, quiet
 from metarep_jax.data.source_arrays import Source, from_arrays, to_arrays
-from metarep_jax.data.tfds_images import TfdsImages, prepare, quiet
 
 PARTS = ("background", "evaluation")
 DRAWINGS = {"background": 964 * 20, "evaluation": 659 * 20}

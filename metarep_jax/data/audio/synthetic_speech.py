@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from metarep_jax.data.array_cache import cached, digest
+from metarep_jax.data.audio.wav import as_rows
 from metarep_jax.data.source_arrays import Source, from_arrays, to_arrays
-from metarep_jax.data.wav import as_rows
 
 log = logging.getLogger(__name__)
 WORDS, EACH = 40, 20

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int, Int16
 
 from metarep_jax.data.array_cache import cached, digest, file_facts
+from metarep_jax.data.audio.wav import as_rows, at_rate, in_range, mixed, read_wav
 from metarep_jax.data.class_folders import read_class_folders
 from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.walk import walk_files
-from metarep_jax.data.wav import as_rows, at_rate, in_range, mixed, read_wav
 
 log = logging.getLogger(__name__)
 WANTED = (
@@ -68,10 +68,10 @@ def load_audio(name: str, data_dir: Path | None, config: AudioConfig, cache_dir:
     if name == "audio":
         return load_audio_folder(data_dir, config, cache_dir)
     if name.startswith(TFDS):
-        from metarep_jax.data.tfds_audio import load_tfds_audio
+        from metarep_jax.data.audio.tfds_audio import load_tfds_audio
 
         return load_tfds_audio(name.removeprefix(TFDS), data_dir, config, cache_dir)
-    from metarep_jax.data.synthetic_speech import load_synthetic_speech
+    from metarep_jax.data.audio.synthetic_speech import load_synthetic_speech
 
     return load_synthetic_speech(config.rate, config.samples, cache_dir)
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.encoded_images import Records
-from metarep_jax.data.image_decoding import Form, decode, label_of
+from metarep_jax.data.images.encoded_images import Records
+from metarep_jax.data.images.image_decoding import Form, decode, label_of
 from metarep_jax.data.protocols import divide
 from metarep_jax.data.splits import Splits, labelled
 

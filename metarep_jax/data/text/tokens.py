@@ -10,9 +10,9 @@ from jaxtyping import Int
 
 from metarep_jax.data.array_cache import cached, digest
 from metarep_jax.data.feeds import batch_feed
-from metarep_jax.data.named_texts import Texts
 from metarep_jax.data.source_arrays import Source
-from metarep_jax.data.tokenizer import TextConfig, Tokenizer, load_tokenizer, train_tokenizer
+from metarep_jax.data.text.named_texts import Texts
+from metarep_jax.data.text.tokenizer import TextConfig, Tokenizer, load_tokenizer, train_tokenizer
 from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN, Feed, Pool
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.image_decoding import Encoded, Progress, decode_all
+from metarep_jax.data.images.image_decoding import Encoded, Progress, decode_all
 from metarep_jax.data.source_arrays import Source
 
 HELD_BESIDE_A_STREAM = 50  # images a class: enough for any episode, and for whitening

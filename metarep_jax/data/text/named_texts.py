@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.corpora import Parts, read_brown, read_plain, read_wikitext2
-from metarep_jax.data.text_files import find_folder, read_utf8
-from metarep_jax.data.tokenizer import TextConfig
+from metarep_jax.data.text.corpora import Parts, read_brown, read_plain, read_wikitext2
+from metarep_jax.data.text.text_files import find_folder, read_utf8
+from metarep_jax.data.text.tokenizer import TextConfig
 
 PARTS = ("train", "val", "test")
 TFDS = "tfds-text:"
@@ -43,13 +43,13 @@ def read_texts(name: str, data_dir: Path | None, cache_dir: Path) -> Texts:
       FileNotFoundError: when files are missing: says which are wanted, and where.
     """
     if name == "docstrings":
-        from metarep_jax.data.docstrings import load_docstrings
+        from metarep_jax.data.text.docstrings import load_docstrings
 
         return load_docstrings(cache_dir)
     if name in SENTENCES:
         return with_classes(SENTENCES[name](data_dir))
     if name.startswith(TFDS):
-        from metarep_jax.data.tfds_text import tfds_sentences
+        from metarep_jax.data.text.tfds_text import tfds_sentences
 
         return with_classes(tfds_sentences(name.removeprefix(TFDS), data_dir, cache_dir))
     if unknown := [part for part in name.split("+") if part not in CORPORA]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metarep_jax.data.array_cache import digest
 from metarep_jax.data.class_folders import read_class_folders
-from metarep_jax.data.encoded_images import Records
+from metarep_jax.data.images.encoded_images import Records
 from metarep_jax.data.walk import walk_files
 
 WANTED = (

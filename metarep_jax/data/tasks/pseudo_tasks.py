@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from metarep_jax.data.episodes import TURNS, sample_episodes
 from metarep_jax.data.feeds import EPISODES, augmented_feed, episode_feed, shard_keys
-from metarep_jax.data.kmeans import kmeans
-from metarep_jax.data.reciprocal import dense_clusters
+from metarep_jax.data.tasks.episodes import TURNS, sample_episodes
+from metarep_jax.data.tasks.kmeans import kmeans
+from metarep_jax.data.tasks.reciprocal import dense_clusters
 from metarep_jax.types import Episode, EpisodeSpec, Feed, Pool
 
 TaskSource = Literal["labels", "augmentations", "clusters"]

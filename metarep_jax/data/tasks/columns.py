@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metarep_jax.data.episodes import TURNS, smallest_class
+from metarep_jax.data.tasks.episodes import TURNS, smallest_class
 from metarep_jax.types import EpisodeSpec, Pool, Rotations
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from metarep_jax.data.array_cache import cached, digest
-from metarep_jax.data.named_texts import Texts
+from metarep_jax.data.text.named_texts import Texts
 
 log = logging.getLogger(__name__)
 LEAST = 20  # docstrings of a class: 5 shots and 15 queries

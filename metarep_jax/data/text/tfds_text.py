@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from metarep_jax.data.text_files import decode_utf8
-from metarep_jax.data.tfds_images import find_builder, quiet
+from metarep_jax.data.images.tfds_images import find_builder, quiet
+from metarep_jax.data.text.text_files import decode_utf8
 
 
 def tfds_sentences(name: str, data_dir: Path | None, cache_dir: Path) -> list[tuple[str, str]]:

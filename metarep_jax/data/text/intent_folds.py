@@ -8,12 +8,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from metarep_jax.data.named_texts import read_texts
 from metarep_jax.data.pools import joined_pools, pool_of_arrays
 from metarep_jax.data.protocols import Classes, find_protocol
 from metarep_jax.data.splits import DataConfig, Splits, load_splits, resolved
-from metarep_jax.data.tokenizer import keep_tokenizer, train_tokenizer
-from metarep_jax.data.tokens import TextConfig
+from metarep_jax.data.text.named_texts import read_texts
+from metarep_jax.data.text.tokenizer import keep_tokenizer, train_tokenizer
+from metarep_jax.data.text.tokens import TextConfig
 from metarep_jax.types import Pool
 
 DATA = ("banking77", "clinc150")

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
+from metarep_jax.data.audio.recordings import Digits
 from metarep_jax.data.pools import pool_of_arrays
 from metarep_jax.data.protocols import Protocol
-from metarep_jax.data.recordings import Digits
 from metarep_jax.data.splits import DataConfig, Splits, resolved
 from metarep_jax.types import Pool
 

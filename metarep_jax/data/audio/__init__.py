@@ -1,0 +1,1 @@
+"""Audio: recordings, and what is made of them."""

@@ -1,0 +1,1 @@
+"""Control: reinforcement learning's environments as pure functions."""

@@ -1,0 +1,1 @@
+"""Images: readers, decoding, streams, and augmentation on the device."""

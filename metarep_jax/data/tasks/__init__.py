@@ -1,0 +1,1 @@
+"""Tasks: few-shot episodes drawn from pools, and those made without labels."""

@@ -1,0 +1,1 @@
+"""Text: corpora, sentences with classes, tokenizers, and rows of tokens."""
