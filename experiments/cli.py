@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -154,11 +155,14 @@ def errors_as_messages() -> Iterator[None]:
     except (ValueError, OSError, TrainingDiverged) as error:
         print_error(error)
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:  # outside of training, which saves first and ends by itself
+        print_error(KeyboardInterrupt("interrupted; the same command goes on from what is finished"))
+        raise SystemExit(128 + signal.SIGINT) from error
 
 
 def with_data_dir(data: DataConfig) -> DataConfig:
     """The config with $METAREP_DATA for a folder where it names none."""
-    if data.data_dir is None and os.environ.get("METAREP_DATA"):
+    if data.data_dir is None and data.takes_data_dir and os.environ.get("METAREP_DATA"):
         return dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
     return data
 

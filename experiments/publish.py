@@ -26,6 +26,9 @@ def main(run: tyro.conf.Positional[Path], name: tyro.conf.Positional[str], figur
       name: of the result, and of its file.
       figures: which of the run's figures to keep beside it, such as bars, as NAME_FIGURE.png.
     """
+    run = run.expanduser()
+    if not (run / "result.json").is_file():
+        raise SystemExit(f"{run} holds no result.json; give the folder of a finished run")
     result = read_result(run / "result.json")
     sources = {figure: run / "figures" / f"{figure}.png" for figure in figures}
     if absent := [figure for figure, path in sources.items() if not path.is_file()]:

@@ -39,9 +39,8 @@ from metarep_jax.model import Model
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.report.pieces import Judged, Piece, each_seed
 from metarep_jax.stages import Compute, EvaluateSettings, MetatrainSettings, PretrainSettings, metatrain, pretrain
-from metarep_jax.stages.distil import fitted_encoder
 from metarep_jax.stages.evaluate import few_shot_columns
-from metarep_jax.stages.features import features_model, features_spec, untrained_model
+from metarep_jax.stages.features import features_model, features_spec, fitted_encoder, untrained_model
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 

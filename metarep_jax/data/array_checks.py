@@ -1,5 +1,6 @@
 """Checks of a user's own inputs and labels: what they may be, and what to do about others."""
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,25 @@ from jaxtyping import Shaped
 from metarep_jax.data.pools import check_finite
 
 
+def as_array(inputs: Any, part: str = "inputs") -> Shaped[np.ndarray, "..."]:
+    """Inputs as one array; ``part`` names them in messages.
+
+    Raises:
+      ValueError: for inputs of different shapes.
+    """
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:
+        raise ValueError(f"{part}: inputs must all have one shape; bring them to one size first ({error})") from error
+
+
 def checked_inputs(inputs: Shaped[np.ndarray, "..."], part: str = "inputs") -> Shaped[np.ndarray, "n ..."]:
     """Images as [n, h, w, c], uint8 or float32 in [0, 1]; recordings as int16, rows of tokens as int32.
 
     Raises:
       ValueError: for anything else; ``part`` names the inputs in messages.
     """
-    if inputs.dtype.kind in "OUS" or inputs.ndim < 2 or inputs.ndim > 4:
+    if inputs.dtype.kind not in "biuf" or inputs.ndim < 2 or inputs.ndim > 4:
         raise ValueError(
             f"{part}: inputs are images [n, h, w, c], recordings [n, samples] or rows of token ids [n, length]; got "
             f"{inputs.dtype} of shape {inputs.shape}"
@@ -26,7 +39,7 @@ def checked_inputs(inputs: Shaped[np.ndarray, "..."], part: str = "inputs") -> S
     if inputs.ndim == 2:
         if inputs.dtype.kind == "f":
             return inputs.astype(np.float32)
-        return inputs if inputs.dtype == np.int16 else inputs.astype(np.int32)
+        return inputs if inputs.dtype == np.int16 else _token_ids(inputs, part)
     images = inputs[..., None] if inputs.ndim == 3 else inputs
     if images.shape[-1] not in (1, 3):
         hint = "; transpose it, x.transpose(0, 2, 3, 1)" if images.shape[1] in (1, 3) else ""
@@ -44,6 +57,22 @@ def checked_inputs(inputs: Shaped[np.ndarray, "..."], part: str = "inputs") -> S
     return images.astype(np.uint8)
 
 
+def _token_ids(inputs: Shaped[np.ndarray, "n length"], part: str) -> Shaped[np.ndarray, "n length"]:
+    if inputs.min() < 0 or inputs.max() > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{part}: rows of integers are token ids from 0 on, these lie in {inputs.min()} to {inputs.max()}; "
+            "recordings are int16"
+        )
+    return inputs.astype(np.int32)
+
+
+def mixes_kinds(label: Any) -> bool:
+    """Whether some labels of a list are texts and others numbers: an array would turn all of them into texts."""
+    if not isinstance(label, list | tuple):
+        return False
+    return any(isinstance(value, str) for value in label) and any(isinstance(value, Number) for value in label)
+
+
 def checked_labels(label: Any, rows: int, part: str) -> Shaped[np.ndarray, " n"]:
     """Labels as one array of integers or strings [n].
 
@@ -54,6 +83,8 @@ def checked_labels(label: Any, rows: int, part: str) -> Shaped[np.ndarray, " n"]
         array = np.asarray(label)
     except ValueError:
         array = np.asarray(list(label), object)
+    if mixes_kinds(label):
+        raise ValueError(f"{part}: some labels are strings and others numbers; give one kind")
     if array.ndim == 2 and array.shape[1] == 1:
         raise ValueError(f"{part}: labels are of shape {array.shape}, wanted is [n]; give labels[:, 0]")
     if array.ndim == 2 and array.dtype.kind in "biuf" and (array.sum(1) == 1).all() and array.min() >= 0:
@@ -63,7 +94,9 @@ def checked_labels(label: Any, rows: int, part: str) -> Shaped[np.ndarray, " n"]
     if array.dtype.kind == "O" and all(isinstance(value, str) for value in array):
         array = array.astype(np.str_)
     if array.dtype.kind not in "biuU":
-        hint = "; give labels.astype(int)" if array.dtype.kind == "f" else ""
+        hint = {"f": "; give labels.astype(int)", "S": "; give labels.astype(str)"}.get(array.dtype.kind, "")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            hint = "; some are NaN or infinite: leave those examples out"
         raise ValueError(
             f"{part}: labels are integers or strings, got {kind_of(array[0]) if len(array) else 'none'}{hint}"
         )

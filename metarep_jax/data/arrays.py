@@ -1,12 +1,13 @@
 """A user's own arrays as splits: checked, brought to one form, and classes numbered by their names."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
-from metarep_jax.data.array_checks import checked_inputs, checked_labels, kind_of
+from metarep_jax.data.array_checks import as_array, checked_inputs, checked_labels, kind_of
 from metarep_jax.data.divisions import PARTS, UNLABELLED, Labelled
 from metarep_jax.data.protocols import Protocol, divide, find_protocol
 from metarep_jax.data.splits import DataConfig, Splits, assemble
@@ -60,7 +61,12 @@ def splits_from_arrays(
     Raises:
       ValueError: for inputs or labels of another kind, or parts that share some classes and not others.
     """
-    parts = {p: read_part(p, arrays) for p, arrays in zip(PARTS, (train, val, test)) if arrays is not None}
+    if not 0 < held_out < 0.5:
+        raise ValueError(f"held_out must lie between 0 and 0.5, got {held_out}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    given = zip(PARTS, (train, val, test))
+    parts = {name: read_part(name, arrays) for name, arrays in given if arrays is not None or name == "train"}
     check_parts(parts)
     has_classes = parts["train"].label is not None
     same = same_classes(parts, fixed_classes)
@@ -85,7 +91,7 @@ def read_part(part: str, arrays: Any) -> Given:
     if isinstance(arrays, dict) or (isinstance(arrays, tuple | list) and len(arrays) != 2):
         raise ValueError(f"{part}: give inputs and labels as a pair (x, y), or inputs alone; got {kind_of(arrays)}")
     inputs, label = arrays if isinstance(arrays, tuple | list) else (arrays, None)
-    inputs = checked_inputs(np.asarray(inputs), part)
+    inputs = checked_inputs(as_array(inputs, part), part)
     return Given(inputs, None if label is None else checked_labels(label, len(inputs), part))
 
 
@@ -138,6 +144,8 @@ def labelled(parts: dict[str, Given], class_names: Sequence[str] | None, same: b
                 f"{max(spelt)!r}"
             )
         spelt = {value: str(class_names[value]) for value in spelt}
+        if len(twice := [name for name, count in Counter(spelt.values()).items() if count > 1]):
+            raise ValueError(f"class_names name two classes {twice[0]!r}; give each a name of its own")
     apart = asked and not same and len(spelt) < sum(len(set(own)) for own in labels.values())
     order: dict[str, None] = {}  # classes by their names, in the order of their labels
     for name in parts if apart else [""]:

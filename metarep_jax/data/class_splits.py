@@ -52,7 +52,8 @@ def random_split(classes: Classes) -> ClassSplit:
     count = len(classes.names)
     if count < 2:
         raise ValueError(
-            f"random-classes needs 2 classes or more, to train on some and test on others; there are {count}"
+            "random-classes needs 2 classes or more, to train on some and test on others, and there is "
+            f"{count}; add classes, or give --data.protocol unlabelled to learn features of examples without classes"
         )
     held = max(round(0.2 * count), 1)
     val = held if count > 2 * held else 0

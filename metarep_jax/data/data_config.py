@@ -77,6 +77,11 @@ class DataConfig(Choice):
         return self.get("data_dir")
 
     @property
+    def takes_data_dir(self) -> bool:
+        """Whether the source reads files of the user's."""
+        return "data_dir" in inspect.signature(self.factory).parameters
+
+    @property
     def cache_dir(self) -> Path | None:
         """Where prepared arrays are kept; None: the user's cache folder."""
         return self.get("cache_dir")
@@ -95,6 +100,11 @@ class DataConfig(Choice):
         supplied = {"data_dir": self.data_dir, "cache_dir": self.cache_dir or default_cache_dir(), "progress": progress}
         own = {key: value for key, value in self.keywords if key not in shared_keywords()}
         takes = inspect.signature(self.factory).parameters
+        if self.data_dir is not None and not self.takes_data_dir:
+            raise ValueError(
+                f"the data set {self.name} reads no files, so that --data.data-dir {self.data_dir} would be passed "
+                "over; leave it out, or choose what is read, such as --data folder"
+            )
         source = self.factory(**own, **{key: value for key, value in supplied.items() if key in takes})
         if not isinstance(source, Source | Records | Texts):
             raise ValueError(

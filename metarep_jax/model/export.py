@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
@@ -25,6 +25,7 @@ from metarep_jax.model.in_use import context_in_use
 from metarep_jax.model.model import Answer, Model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
 PREPROCESSING = {
     "images": "uint8 images in 0-255, {size}, as the training data's were (crop, polarity, order of channels); scaling "
     "to [0, 1] and normalising are inside",
@@ -38,6 +39,10 @@ def export_model(
 ) -> Path:
     """Writes what a model computes to ``folder``: see ``Model.export``."""
     what = what or ("predict" if model.classes else "embed")
+    if what not in get_args(Answer):
+        raise ValueError(f"what must be one of {', '.join(get_args(Answer))}, got {what!r}")
+    if unknown := sorted(set(platforms or ()) - {*KNOWN_PLATFORMS}):
+        raise ValueError(f"unknown platform {unknown[0]!r}; there are: {', '.join(KNOWN_PLATFORMS)}")
     function = _answers(model) if what == "predict" else model.embedder(conv="lax")
     encoder = make_encoder(model.spec.encoder)
     dtype = jax.dtypes.canonicalize_dtype(input_dtype(encoder))

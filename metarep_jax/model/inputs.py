@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Int
 
+from metarep_jax.data.array_checks import mixes_kinds
 from metarep_jax.data.text.tokenizer import Tokenizer
 from metarep_jax.encoders import input_kind
 
@@ -53,6 +54,8 @@ def check_labels(labels: Any, rows: int) -> tuple[np.ndarray, Int[np.ndarray, " 
     Raises:
       ValueError: for anything else; one-hot rows, tuples and numbers with fractions are named.
     """
+    if mixes_kinds(labels):
+        raise ValueError("labels must be of one kind that sorts, numbers or names; some are names and others numbers")
     try:
         labels = np.asarray(labels)
     except ValueError:
@@ -60,11 +63,15 @@ def check_labels(labels: Any, rows: int) -> tuple[np.ndarray, Int[np.ndarray, " 
     if labels.ndim != 1:
         one_hot = labels.ndim == 2 and labels.dtype.kind in "biuf" and labels.size and (labels.sum(1) == 1).all()
         advice = "for one-hot rows give labels.argmax(-1)" if one_hot else "give one number or name for each example"
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            advice = "for a column give labels[:, 0]"
         raise ValueError(f"labels are one a row, [n], got {list(labels.shape) or labels.dtype}; {advice}")
     if len(labels) != rows:
         raise ValueError(f"adapt: {rows} inputs but {len(labels)} labels")
     if not rows:
         raise ValueError("adapt needs labelled examples, got none")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("labels are whole numbers or names, and some are NaN or infinite; leave those examples out")
     if labels.dtype.kind in "fc":
         raise ValueError(
             f"labels are whole numbers or names, got {labels.dtype}; give labels.astype(int), if they are whole"

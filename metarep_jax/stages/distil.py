@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from metarep_jax.data import Splits, augmented_feed, batch_feed, episode_feed, make_augment
 from metarep_jax.distill import (
@@ -31,7 +31,7 @@ from metarep_jax.stages.checks import (
 )
 from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import averaged_features
-from metarep_jax.stages.features import features_model, features_spec, tokenizer_digest
+from metarep_jax.stages.features import features_model, features_spec, fitted_encoder, tokenizer_digest
 from metarep_jax.stages.metatrain import has_head, protocol_rotations, training_episode, validation
 from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.stages.transfer import ClassSettings, train_on_classes
@@ -93,6 +93,8 @@ def distil(
       ValueError: before anything is trained, for a teacher or settings that do not fit the mode or the data.
     """
     settings = dataclasses.replace(settings, student=fitted_encoder(settings.student, splits))
+    if mode not in get_args(DistilMode):
+        raise ValueError(f"unknown mode {mode!r}; there are: {', '.join(get_args(DistilMode))}")
     check_model_takes(teacher, splits, "--teacher")
     check_encoder_takes(settings.student, splits, "--student")
     if mode == "few-shot":
@@ -126,15 +128,6 @@ def what_it_is(model: Model) -> str:
     if model.spec.kind == "classifier":
         return f"classifies {len(model.spec.class_names)} fixed classes, the first is {model.spec.class_names[0]!r}"
     return f"is a {model.spec.learner.name} learner"
-
-
-def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
-    """The encoder with what the data say: no more token ids than the tokenizer has, recordings at their own rate."""
-    if splits.tokenizer is not None and encoder.get("vocabulary") is not None:
-        return dataclasses.replace(encoder, vocabulary=min(encoder.get("vocabulary"), splits.tokenizer.size))
-    if encoder.get("rate") is not None and splits.train.inputs.ndim == 2:
-        return dataclasses.replace(encoder, rate=splits.config.get("rate"))
-    return encoder
 
 
 def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compute: Compute) -> Model:

@@ -66,6 +66,16 @@ def model_of_weights_file(file: Path, splits: Splits) -> Model:
     return Model(spec, {"encoder": variables["params"]}, {"encoder": variables.get("batch_stats", {})})
 
 
+def fitted_encoder(encoder: EncoderConfig, splits: Splits) -> EncoderConfig:
+    """The encoder with what the data say: no more token ids than the tokenizer has, recordings at their own rate."""
+    if splits.tokenizer is not None and encoder.get("vocabulary") is not None:
+        return dataclasses.replace(encoder, vocabulary=min(encoder.get("vocabulary"), splits.tokenizer.size))
+    rate = splits.config.get("rate")  # None: of arrays, which do not say
+    if None not in (encoder.get("rate"), rate) and splits.train.inputs.ndim == 2:
+        return dataclasses.replace(encoder, rate=rate)
+    return encoder
+
+
 def tokenizer_digest(splits: Splits) -> str:
     """Of text: the digest of the tokenizer that made the inputs; else ""."""
     return "" if splits.tokenizer is None else splits.tokenizer.digest

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from metarep_jax.data import Splits, augmented_feed, check_episode_spec, episode_feed, make_augment, usable_columns
+from metarep_jax.data.defaults import default_augment
 from metarep_jax.data.tasks.pseudo_tasks import TaskConfig, augmentation_tasks, cluster_tasks, make_partitions
 from metarep_jax.encoders import EncoderConfig, check_encoder_variables, make_encoder
 from metarep_jax.encoders.features import compute_features
@@ -17,7 +18,7 @@ from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.checks import check_encoder_takes, check_new_classes, check_start, fit_default_episode
 from metarep_jax.stages.compute import PARTITIONS, Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import few_shot_columns
-from metarep_jax.stages.features import tokenizer_digest
+from metarep_jax.stages.features import fitted_encoder, tokenizer_digest
 from metarep_jax.stages.pretrain import has_images
 from metarep_jax.train import FitConfig, Inputs, OptimiserConfig, fit, meta_learning
 from metarep_jax.types import EpisodeSpec, Feed, MetaLearner, Pool, Rotations, episode_of
@@ -72,6 +73,8 @@ def metatrain(
     Raises:
       ValueError: before anything is trained, for settings that do not fit each other, the data or the folder.
     """
+    if start is not None and encoder is not None and fitted_encoder(encoder, splits) != start.spec.encoder:
+        raise ValueError(f"the encoder is that of start, {start.spec.encoder}, not {encoder}; give one of them")
     config = start.spec.encoder if start else encoder or EncoderConfig()
     variables = start.encoder_params if start else None
     identity = identity_of(compute, splits, meta=settings, encoder=config, validate_on=validate_on)
@@ -205,7 +208,8 @@ def training_tasks(
         raise ValueError(f"meta.augment is for images, and {splits.config.name} has none; leave --meta.augment out")
     if settings.tasks.source == "augmentations":
         if settings.augment == "none":
-            raise ValueError("tasks from augmentations need views of images; set --meta.augment, such as glyph")
+            suits = default_augment(splits)
+            raise ValueError(f"tasks from augmentations need views of images; set --meta.augment, such as {suits}")
         return augmentation_tasks(pool, spec, tasks, augment)
     if settings.tasks.source == "clusters":
         if embed is None:
@@ -224,6 +228,12 @@ def has_head(learner: MetaLearner, pool: Pool, spec: EpisodeSpec) -> bool:
     return "head" in params
 
 
+def needs_way(card: ModelSpec, pool: Pool, spec: EpisodeSpec) -> bool:
+    """Whether the card's learner can be judged on episodes of its training's way alone."""
+    encoder = make_encoder(card.encoder, adapted=adapts_encoder(card.learner))
+    return has_head(make_learner(card.learner, encoder, way=spec.way), pool, spec)
+
+
 def validation(
     card: ModelSpec,
     splits: Splits,
@@ -238,8 +248,9 @@ def validation(
     """A callback for ``fit``: accuracy on episodes of the validation classes; None where there are too few.
 
     Episodes are those of ``column``, by default 1-shot ones of the first of ``ways`` that there are classes for, the
-    training's or else 5. ``student``: the parameters that are trained have the student's among them. ``what`` names
-    the training, for the sentence that says that there is nothing to validate on.
+    training's or else 5; of fewer ways where there are fewer classes and the learner has no head. ``student``: the
+    parameters that are trained have the student's among them. ``what`` names the training, for the sentence that says
+    that there is nothing to validate on.
 
     Raises:
       ValueError: for a ``column`` that the validation classes cannot serve.
@@ -261,6 +272,9 @@ def validation(
             part="val",
         )
         columns = [spec for spec in usable if spec.way in wanted]
+        if usable and not columns and not needs_way(card, pool, usable[0]):
+            columns = usable
+            log.info("%s: validation: %s", what, "; ".join(notes))
     if not columns:
         log.info("%s: nothing to choose the best checkpoint by, the last is kept: %s", what, "; ".join(notes))
         return None

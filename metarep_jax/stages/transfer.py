@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,8 @@ from metarep_jax.model import Model, ModelSpec
 from metarep_jax.stages.checkpoints import write_card
 from metarep_jax.stages.checks import check_encoder_takes, check_rows, check_start
 from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trained, identity_of
-from metarep_jax.stages.pretrain import with_epochs
+from metarep_jax.stages.features import fitted_encoder, tokenizer_digest
+from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
 from metarep_jax.types import Pool, Term
 
@@ -62,6 +63,8 @@ def transfer(
     Raises:
       ValueError: before anything is trained, for a mode without its starting model, or with one it does not use.
     """
+    if mode not in get_args(TransferMode):
+        raise ValueError(f"unknown mode {mode!r}; there are: {', '.join(get_args(TransferMode))}")
     if (start is None) != (mode == "supervised"):
         raise ValueError(
             f"mode {mode} {'needs a model to start from' if start is None else 'starts from random weights'}; "
@@ -104,23 +107,27 @@ def train_on_classes(
     """
     check_encoder_takes(settings.encoder, splits, encoder_flag)
     check_classes(splits)
+    if settings.augment != "none" and not has_images(splits):
+        raise ValueError(f"views are for images, and {splits.name} has none; leave --{flags}.augment out")
     seen, _ = class_pools(splits, compute)
     names = splits.class_names["train"]
-    encoder = make_encoder(settings.encoder, axis_name=AXIS, dtype=compute.dtype)
+    fitted = fitted_encoder(settings.encoder, splits)
+    encoder = make_encoder(fitted, axis_name=AXIS, dtype=compute.dtype)
     variables = start.encoder_params if start else None
     if variables is not None:
         check_encoder_variables(encoder, variables, seen.inputs[:2])
     student = classifier(encoder, len(names), frozen=frozen)
     train = with_epochs(settings.train, settings.epochs, seen.label.shape[0])
     shape = tuple(seen.inputs.shape[1:])
-    card = ModelSpec("classifier", settings.encoder, LearnerConfig(), shape, class_names=names)
+    digest = tokenizer_digest(splits)
+    card = ModelSpec("classifier", fitted, LearnerConfig(), shape, class_names=names, tokenizer=digest)
     identity = identity_of(compute, splits, classes=settings, what=what, **identity)
 
     def train_student(inputs: Inputs) -> Model:
         check_rows(seen.label.shape[0], train.batch_size, f"--{flags}.train.batch-size")
         write_card(compute.folder, card)
-        augment = make_augment(settings.augment)
-        fitted = fit(
+        augment = make_augment(settings.augment) if has_images(splits) else None
+        trained = fit(
             train_classifier(
                 student,
                 loss,
@@ -140,7 +147,7 @@ def train_on_classes(
             inputs=inputs,
             devices=compute.training_devices(train),
         )
-        return Model(card, fitted.params["student"], fitted.state["student"])
+        return Model(card, trained.params["student"], trained.state["student"])
 
     return finished_or_trained(
         compute, what, identity, splits, train_student, flags=flags, start=start, teacher=teacher_model

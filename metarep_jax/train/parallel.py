@@ -73,7 +73,7 @@ def check_batch(size: int, devices: int | Sequence[Any], accumulate: int = 1) ->
         least = max(size // parts, 1) * parts
         raise ValueError(
             f"the global batch of {size} does not divide over {count} devices{times}; "
-            f"take a multiple of {parts}, such as {least}, or fewer devices"
+            f"take a multiple of {parts}, such as {least}, by --….train.batch-size, or fewer --devices"
         )
 
 

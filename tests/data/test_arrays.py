@@ -113,6 +113,10 @@ def test_inputs_are_brought_to_one_form(given, shape, dtype):
         (np.zeros((0, 4, 4, 1)), r"there are no inputs, the shape is \(0, 4, 4, 1\)"),
         (np.zeros(5), r"images \[n, h, w, c\], recordings \[n, samples\]"),
         (np.array(["a text", "another"]), r"for texts, write \.txt files"),
+        (None, r"train: inputs are images \[n, h, w, c\].* got object"),
+        (np.zeros((2, 4, 4, 1), complex), "got complex128"),
+        (np.full((2, 9), -1), "train: rows of integers are token ids from 0 on, these lie in -1 to -1"),
+        (np.full((2, 9), 2**40), "rows of integers are token ids from 0 on, these lie in 1099511627776"),
     ],
 )
 def test_inputs_of_other_kinds_are_refused(inputs, said):
@@ -129,11 +133,27 @@ def test_inputs_of_other_kinds_are_refused(inputs, said):
         ([0.0, 1.0, 0.0, 1.0], r"labels are integers or strings, got a float64; give labels\.astype\(int\)"),
         ([None, "a", "b", "c"], "labels are integers or strings, got a NoneType"),
         ([0, 1, 0], "there are 4 inputs and 3 labels; give one label an input"),
+        ([0.0, 1.0, np.nan, 1.0], "some are NaN or infinite: leave those examples out"),
+        ([0, "1", 0, "1"], "some labels are strings and others numbers; give one kind"),
+        (np.array([b"a", b"b"] * 2), r"got a bytes_; give labels\.astype\(str\)"),
     ],
 )
 def test_labels_of_other_kinds_are_refused(labels, said):
     with pytest.raises(ValueError, match=said):
         splits_from_arrays((images(4), labels))
+
+
+def test_inputs_of_several_shapes_and_two_classes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="train: inputs must all have one shape; bring them to one size first"):
+        splits_from_arrays(([np.zeros((4, 4)), np.zeros((2, 2))], [0, 1]))
+    with pytest.raises(ValueError, match="class_names name two classes 'cat'; give each a name of its own"):
+        splits_from_arrays((images(2), [0, 1]), class_names=["cat", "cat"])
+
+
+@pytest.mark.parametrize(("setting", "said"), [({"seed": -1}, "seed must be at"), ({"held_out": 0.9}, "held_out must")])
+def test_settings_of_a_split_are_named_as_they_are_given(setting, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        splits_from_arrays((images(4), [0, 1, 0, 1]), fixed_classes=True, **setting)
 
 
 def test_parts_that_do_not_go_together_are_refused():

@@ -192,6 +192,12 @@ def test_broken_entries_of_exif_data_do_no_harm_and_unreadable_ones_are_named(tm
         decode_all([tmp_path / "turned.png"], [0], "test")
 
 
+def test_truncated_exif_data_spoil_no_image_and_warn_of_nothing(tmp_path):
+    entry = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0"
+    Image.new("RGB", (4, 4)).save(tmp_path / "cut.jpg", exif=entry)
+    assert decode_all([tmp_path / "cut.jpg"], [0], "test").shape == (1, 4, 4, 3)
+
+
 def _exif_with_a_broken_rational():
     """Orientation 6, and a negative resolution, which Pillow reads but cannot write."""
     entries = struct.pack(">HHIHH", 274, 3, 1, 6, 0) + struct.pack(">HHII", 282, 10, 1, 38)

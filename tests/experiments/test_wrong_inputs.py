@@ -4,10 +4,11 @@ import pytest
 from test_bad_input import SIZE, folder_of_images
 
 from experiments import distill, evaluate, metatrain, rounds, transfer
-from experiments.cli import run_experiment
+from experiments.cli import errors_as_messages, run_experiment, with_data_dir
 from experiments.configs import PretrainConfig
 from experiments.flags import parse
 from experiments.reports import pretrain_report
+from metarep_jax.data import DataConfig, load_splits
 
 EXPERIMENTS = {
     "pretrain": (PretrainConfig, pretrain_report),
@@ -105,3 +106,25 @@ def test_another_data_folder_is_refused_by_the_folder_of_a_run(capsys, root):
     text = " ".join(capsys.readouterr().out.split())
     assert "was begun on data folder in" in text and str(root / "colour") in text.replace(" ", "")
     assert SIZE == 8
+
+
+def test_a_data_folder_that_the_data_set_does_not_read_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"glyphs reads no files, .*passed over; .* such as --data folder"):
+        load_splits(DataConfig("glyphs", data_dir=tmp_path))
+    monkeypatch.setenv("METAREP_DATA", str(tmp_path))
+    assert with_data_dir(DataConfig("glyphs")).data_dir is None
+    assert with_data_dir(DataConfig("folder")).data_dir == tmp_path
+
+
+def test_ctrl_c_outside_of_training_ends_with_a_sentence(capsys):
+    with pytest.raises(SystemExit) as ended, errors_as_messages():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert "interrupted; the same command goes on from what is finished" in " ".join(capsys.readouterr().out.split())
+
+
+def test_another_setting_of_the_data_is_named_and_not_the_data(capsys, root):
+    with pytest.raises(SystemExit):
+        run(root, root / "features", "pretrain", *ENCODER, "--data.image-size", 6)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "data.image_size: None before, 6 now" in text and "has changed" not in text

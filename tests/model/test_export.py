@@ -54,9 +54,9 @@ def test_what_is_exported_answers_as_the_model_without_this_package_and_for_any_
     subprocess.run(command, check=True, cwd=tmp_path)
     for name, model in models.items():
         ours = np.asarray(model.embed(IMAGES) if name == "encoder" else model.predict(IMAGES).probability)
-        theirs = np.load(tmp_path / name / "answers.npz")
-        np.testing.assert_allclose(theirs["five"], ours, rtol=1e-5, atol=1e-6, err_msg=name)
-        np.testing.assert_allclose(theirs["one"], ours[:1], rtol=1e-5, atol=1e-6, err_msg=name)
+        with np.load(tmp_path / name / "answers.npz") as theirs:
+            np.testing.assert_allclose(theirs["five"], ours, rtol=1e-5, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(theirs["one"], ours[:1], rtol=1e-5, atol=1e-6, err_msg=name)
     said = json.loads((tmp_path / "student" / "export.json").read_text())
     assert said["classes"] == ["ж", "b", "c"]
     assert said["input"] == {"shape": ["batch", *SHAPE], "dtype": "uint8"}
@@ -68,6 +68,12 @@ def test_what_is_exported_answers_as_the_model_without_this_package_and_for_any_
 def test_probabilities_of_a_learner_that_was_not_adapted_are_not_exported(tmp_path):
     with pytest.raises(ValueError, match="call adapt"):
         learner("maml").export(tmp_path, "predict")
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_unknown_platform_is_refused_with_those_that_there_are(tmp_path):
+    with pytest.raises(ValueError, match="unknown platform 'gpu'; there are: cpu, cuda, tpu, rocm"):
+        student().export(tmp_path, platforms=["gpu"])
     assert not any(tmp_path.iterdir())
 
 

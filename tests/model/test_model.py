@@ -141,6 +141,9 @@ def test_inputs_that_would_get_a_wrong_answer_are_refused_in_words(x, message):
         ([("cat",), ("dog", 2)], "give one number or name for each example"),
         ([0.5, 1.0], r"whole numbers or names, got float64; give labels.astype\(int\)"),
         ([None, "cat"], "of one kind that sorts"),
+        ([1, "cat"], "of one kind that sorts"),
+        ([[1], [1]], r"got \[2, 1\]; for a column give labels\[:, 0\]"),
+        ([np.nan, 1.0], "some are NaN or infinite; leave those examples out"),
         ("cat", "labels are one a row"),
     ],
 )

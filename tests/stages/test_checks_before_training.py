@@ -1,6 +1,7 @@
 """What would spoil a training is said before its first step, with what to change; what is left out has its note."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from stage_inputs import (
 from metarep_jax.data import splits_from_arrays
 from metarep_jax.encoders import EncoderConfig
 from metarep_jax.metalearn import LearnerConfig
+from metarep_jax.model import ModelSpec
 from metarep_jax.pretrain import ObjectiveConfig
 from metarep_jax.stages import (
     Compute,
@@ -39,7 +41,7 @@ from metarep_jax.stages.distil import with_fitting_episode as distil_episode
 from metarep_jax.stages.evaluate import few_shot_rows, frozen_features
 from metarep_jax.stages.features import untrained_model
 from metarep_jax.stages.figures import serves_tasks, views_figure
-from metarep_jax.stages.metatrain import with_fitting_episode
+from metarep_jax.stages.metatrain import validation, with_fitting_episode
 from metarep_jax.train import FitConfig, OptimiserConfig
 from metarep_jax.types import EpisodeSpec
 
@@ -204,6 +206,15 @@ def test_a_validation_class_with_one_image_is_said_and_loses_no_training(tmp_pat
     assert "class 'g' of val has 1 example" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "ways"), [("prototypical", "2 ways"), ("maml", None)])
+def test_few_validation_classes_validate_at_fewer_ways_where_the_learner_has_no_head(caplog, name, ways):
+    card = ModelSpec("learner", ENCODER, LearnerConfig(name), (4, 4, 1), way=3)
+    with caplog.at_level("INFO"):
+        validate = validation(card, few_shot_data(val="fg"), compute("."), 2)
+    assert (validate is not None) == (ways is not None)
+    assert f"episodes are of {ways or '2 ways'}, not 3 or 5: val has 2 classes" in caplog.text
+
+
 def test_too_few_training_classes_or_none_are_refused(tmp_path, fixed):
     one = few_shot_data(train="a", test="x")
     said = refused(tmp_path, lambda at: metatrain(metatrain_settings(), one, at, encoder=ENCODER))
@@ -246,6 +257,7 @@ def test_probes_of_fixed_classes_learn_from_the_training_part(fixed):
     assert found["linear probe"].n == fixed.test.label.shape[0] == 9
 
 
+OTHER = EncoderConfig("mlp", width=5)
 LATE = OptimiserConfig(warmup_steps=9)  # refused once all is said, before anything compiles
 
 
@@ -268,3 +280,24 @@ def test_views_suit_the_data_and_are_said(tmp_path, caplog):
 def test_several_seeds_at_once_are_refused_with_the_flag_for_one_after_the_other():
     with pytest.raises(ValueError, match=r"train.seeds must be 1 in a stage, got 2; give --seeds 2"):
         Compute(Path("unused")).training_devices(FitConfig(seeds=2))
+
+
+def test_a_classifier_of_recordings_sees_in_training_what_it_predicts_from(tmp_path):
+    waves = np.random.default_rng(0).integers(-9000, 9000, (8, 256)).astype(np.int16)
+    data = splits_from_arrays((waves, [0, 1] * 4), test=(waves, [0, 1] * 4), name="sounds")
+    settings = class_settings(
+        encoder=EncoderConfig("log_mel", bins=8),
+        optimiser=OptimiserConfig(name="sgd", learning_rate=1e-30),
+        train=fit_config(1, 8, log_every=1),
+    )
+    model = transfer(settings, data, compute(tmp_path))
+    logged = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    probability = model.predict(waves).probability[np.arange(8), [0, 1] * 4]
+    assert logged["loss"] == pytest.approx(float(-np.log(probability).mean()), rel=0.2)
+    views = class_settings(encoder=settings.encoder, augment="simclr")
+    assert "views are for images, and sounds has none" in refused(tmp_path / "b", lambda at: transfer(views, data, at))
+
+
+def test_an_encoder_beside_another_ones_start_is_refused(tmp_path, data):
+    said = refused(tmp_path, lambda at: metatrain(metatrain_settings(), data, at, start=model_for(data), encoder=OTHER))
+    assert "the encoder is that of start" in said and "give one of them" in said

@@ -104,6 +104,17 @@ def test_another_config_is_refused_and_nothing_is_lost(tmp_path):
     assert restored(tmp_path).step == 2
 
 
+def test_a_damaged_score_costs_its_checkpoint_and_not_the_run(tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder, scored=True) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, TREE, {}, score=float(step))
+    (folder / "2" / "metrics" / "metrics").write_text("bad")
+    with Checkpoints(folder, scored=True) as checkpoints:
+        assert checkpoints.restore_best(TREE).step == 1
+    assert re.search(r"checkpoints/2/metrics/metrics is damaged .* moved to .*/damaged/2", caplog.text)
+
+
 def test_how_progress_is_shown_is_no_other_config(tmp_path):
     write(tmp_path)
     assert restored(tmp_path, {"rate": 0.1, "train": {"progress": False}}).step == 2

@@ -65,7 +65,7 @@ def test_what_is_replicated_comes_back():
 
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
     check_batch(16, 8, 2)
-    with pytest.raises(ValueError, match=r"global batch of 13 does not divide over 4 devices; take .*such as 12"):
+    with pytest.raises(ValueError, match=r"13 does not divide over 4 devices; .* such as 12, by --….train.batch-size"):
         check_batch(13, 4)
     with pytest.raises(ValueError, match=r"8 devices times 2 accumulated micro-batches; take .* 16, such as 16"):
         check_batch(8, jax.devices(), 2)

@@ -100,9 +100,10 @@ def load_fsdd(data_dir: Path | None, config: AudioConfig, cache_dir: Path) -> Di
     places = [Path(place, name) for place in ("audio", "fsdd", ".") for name in ("fsdd_recordings.zip", "recordings")]
     found = [data_dir / place for place in places if data_dir is not None and (data_dir / place).exists()]
     if not found:
+        without = "" if data_dir is None else f"{data_dir} holds neither; "
         raise FileNotFoundError(
-            "FSDD needs fsdd_recordings.zip, or the folder recordings of its repository, in DATA_DIR/audio or DATA_DIR "
-            f"({data_dir}); give --data.data-dir DATA_DIR or set METAREP_DATA"
+            "FSDD needs fsdd_recordings.zip, or the folder recordings of its repository, in DATA_DIR/audio or "
+            f"DATA_DIR; {without}give --data.data-dir DATA_DIR or set METAREP_DATA"
         )
     clips = load_clips(found[0], config, cache_dir)
     try:

@@ -1,8 +1,10 @@
 """Encoded images to arrays of one shape: read, converted and resized by Pillow, in parallel threads."""
 
+import contextlib
 import io
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +45,15 @@ def form_of(file: Encoded, label: str, size: int | None, channels: int | None) -
         return Form(size or width, channels or _channels(image, label), size is not None, channels is not None)
 
 
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Without Pillow's warnings, which name no file; what spoils an image is an error here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+@quiet_pillow()
 def decode_all(
     files: Sequence[Encoded],
     rows: Sequence[int],

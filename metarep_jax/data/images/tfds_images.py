@@ -97,7 +97,9 @@ def find_builder(name: str, data_dir: Path | None, cache_dir: Path) -> Any:
     builder = _builder(name, cache_dir / "tfds")
     if builder is None:
         known = sorted(tfds.list_builders(with_community_datasets=False))
-        near = difflib.get_close_matches(name.partition("/")[0], [*known, "glyphs", "omniglot", "folder"], 5, 0.5)
+        near = difflib.get_close_matches(
+            name.partition("/")[0], sorted({*known, "glyphs", "omniglot", "folder"}), 5, 0.5
+        )
         prepared = sorted(
             {child.name for place in places if place.is_dir() for child in place.iterdir() if child.is_dir()}
         )

@@ -67,7 +67,7 @@ def text_feed(pool: Pool, size: int) -> Feed:
         tokens = int(np.sum(np.asarray(pool.inputs) != PAD_TOKEN))
         raise ValueError(
             f"the text has {tokens} tokens in {rows} rows of {length}, fewer than a batch of {size} rows takes; give "
-            "more text, a smaller batch, or a smaller --data.length"
+            "more text, a smaller --….train.batch-size, or a smaller --data.length"
         )
     return batch_feed(pool, size)
 

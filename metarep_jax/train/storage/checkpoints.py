@@ -64,6 +64,8 @@ class Checkpoints:
         )
         with explain_full_disk(self.folder, "begun"):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if scored:
+                self._move_unreadable_scores_aside()
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._delete()
 
@@ -182,13 +184,26 @@ class Checkpoints:
     def _delete(self) -> None:
         shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
+    def _move_unreadable_scores_aside(self) -> None:
+        """Orbax reads all scores at once, and does not begin where one is damaged."""
+        for file in sorted(self.folder.glob("[0-9]*/metrics/metrics")):
+            try:
+                float(json.loads(file.read_text(encoding="utf-8"))["score"])
+            except (ValueError, TypeError, KeyError) as error:
+                aside = self._aside(int(file.parts[-3]))
+                log.warning("%s is damaged (%s); its checkpoint is moved to %s", file, error, aside)
+
     def _move_aside(self, step: int) -> Path:
+        aside = self._aside(step)
+        self._manager.reload()
+        return aside
+
+    def _aside(self, step: int) -> Path:
         aside = self.folder.parent / "damaged" / str(step)
         aside.parent.mkdir(exist_ok=True)
         while aside.exists():
             aside = aside.with_name(aside.name + "+")
         shutil.move(self.folder / str(step), aside)
-        self._manager.reload()
         return aside
 
     def __enter__(self) -> "Checkpoints":

@@ -37,6 +37,11 @@ def check_same_inputs(before: Inputs | None, now: Inputs | None, what: str) -> N
         raise ValueError(f"{change}; give another --run-folder, or what it was begun with")
 
 
+def names_of(inputs: Inputs | None) -> dict[str, str]:
+    """What the inputs are called: alike where they come from the same places."""
+    return {kind: one["name"] for kind, one in (inputs or {}).items()}
+
+
 def _in_words(kind: str, given: Input | None, absent: str = "without a") -> str:
     if given is None:
         return f"{absent} {kind}"

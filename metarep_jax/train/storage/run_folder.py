@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from metarep_jax.files import atomic_write
-from metarep_jax.train.storage.inputs import Inputs, check_same_inputs
+from metarep_jax.train.storage.inputs import Inputs, check_same_inputs, names_of
 from metarep_jax.train.storage.settings import changed_steps, check_same_config
 
 
@@ -83,9 +83,12 @@ def open_run(
                 raise
             return
         recorded = _read(file)
-        check_same_inputs(recorded.get("inputs"), inputs, what)
         by_digest = recorded.get("inputs", {}).keys() & (inputs or {}).keys()
+        elsewhere = names_of(recorded.get("inputs")) != names_of(inputs)
+        if elsewhere:  # else settings come first, since some of them change what is read from the same place
+            check_same_inputs(recorded.get("inputs"), inputs, what)
         check_same_config(_without(recorded, by_digest), _without(config, by_digest), what, other_steps=other_steps)
+        check_same_inputs(recorded.get("inputs"), inputs, what)
         steps = changed_steps(recorded, config)
         yield RunFolder(path, resumed=True, changed_steps=steps)
         if steps:
