@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from experiments.benchmarks import torch_nets
 from experiments.benchmarks.torch_nets import Block, Conv4, Head
-from metarep_jax.encoders.transformer import grid_positions
+from metarep_jax.encoders.vision_transformer import grid_positions
 from metarep_jax.pretrain.mae import visible_count
 
 

@@ -13,7 +13,8 @@ from metarep_jax.encoders.log_mel import log_mel
 from metarep_jax.encoders.mlp import mlp
 from metarep_jax.encoders.resnet import resnet12, resnet18, resnet34, resnet50
 from metarep_jax.encoders.sequences import patches
-from metarep_jax.encoders.transformer import transformer, vit
+from metarep_jax.encoders.transformer import transformer
+from metarep_jax.encoders.vision_transformer import vit
 from metarep_jax.encoders.waveform import waveform
 
 InputKind = Literal["images", "tokens", "waves"]

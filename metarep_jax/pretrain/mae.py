@@ -9,14 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from metarep_jax.encoders import split_variables
-from metarep_jax.encoders.transformer import (
-    SMALL,
-    Block,
-    VisionTransformer,
-    grid_positions,
-    through,
-    unpatchify,
-)
+from metarep_jax.encoders.transformer import SMALL, Block, through
+from metarep_jax.encoders.vision_transformer import VisionTransformer, grid_positions, unpatchify
 from metarep_jax.losses import masked_mean
 from metarep_jax.pretrain.chain import encoder_features
 from metarep_jax.pretrain.checks import check_positive

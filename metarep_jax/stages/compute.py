@@ -18,10 +18,12 @@ from metarep_jax.model.storage import SPEC, read_arrays, read_model
 from metarep_jax.stages.checks import flags_below
 from metarep_jax.train import (
     FitConfig,
+    Fitted,
     OptimiserConfig,
     check_batch,
     compute_dtype,
     dividing_devices,
+    fit,
     local_devices,
     make_optimiser,
     map_over_keys,
@@ -31,6 +33,7 @@ from metarep_jax.train import (
 from metarep_jax.train.processes import broadcast_from_main
 from metarep_jax.train.storage.inputs import Input, Inputs
 from metarep_jax.train.storage.packing import digest_of
+from metarep_jax.types import Feed, Trainable
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +143,38 @@ def finished_or_trained(
         if on_main_process():
             save_model(compute.folder, model)
         return model
+
+
+def train_in_folder(
+    compute: Compute,
+    trainable: Trainable,
+    feed: Feed,
+    optimiser: OptimiserConfig,
+    train: FitConfig,
+    *,
+    identity: Mapping[str, Any],
+    what: str,
+) -> Fitted:
+    """A training whose result is no ``Model``, begun or gone on with in the folder of ``compute``.
+
+    Args:
+      compute: where and how.
+      trainable, feed, optimiser, train: as ``fit`` takes them.
+      identity: what the folder records (JSON's types): another one is refused.
+      what: names the training in messages.
+    """
+    with open_run(compute.folder, dict(identity)):
+        return fit(
+            trainable,
+            feed,
+            optimiser=optimiser,
+            config=train,
+            seed=compute.seed,
+            folder=compute.folder,
+            description=what,
+            settings=dict(identity),
+            devices=compute.training_devices(train),
+        )
 
 
 def damage_of_model(folder: Path) -> str | None:

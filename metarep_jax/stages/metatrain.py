@@ -73,7 +73,8 @@ def metatrain(
     Raises:
       ValueError: before anything is trained, for settings that do not fit each other, the data or the folder.
     """
-    if start is not None and encoder is not None and fitted_encoder(encoder, splits) != start.spec.encoder:
+    same = None if encoder is None else (encoder, fitted_encoder(encoder, splits))
+    if start is not None and same is not None and start.spec.encoder not in same:
         raise ValueError(f"the encoder is that of start, {start.spec.encoder}, not {encoder}; give one of them")
     config = start.spec.encoder if start else encoder or EncoderConfig()
     variables = start.encoder_params if start else None
@@ -115,8 +116,8 @@ def with_fitting_episode(
 
 def check_metatrain(
     settings: MetatrainSettings, splits: Splits, compute: Compute, encoder: EncoderConfig, flags: str = "meta"
-) -> tuple[MetatrainSettings, int | None]:
-    """The settings with a training episode that the classes can serve, and the way of a learner with a head for it.
+) -> int | None:
+    """The way of a learner with a head for it alone, once the settings were found to fit each other and the data.
 
     Raises:
       ValueError: as ``metatrain`` would, for settings that do not fit each other, the data or the devices; there the
@@ -127,8 +128,18 @@ def check_metatrain(
     learner = make_learner(settings.learner, module, way=settings.episode.way)
     labelled = settings.tasks.source == "labels"
     spec = training_episode(splits, settings.episode, learner, labelled=labelled, flags=flags)
+    check_views(settings, splits)
     compute.check_training(settings.train, settings.optimiser)
-    return settings, spec.way if has_head(learner, splits.train, spec) else None
+    return spec.way if has_head(learner, splits.train, spec) else None
+
+
+def check_views(settings: MetatrainSettings, splits: Splits) -> None:
+    """Raises ValueError for views of anything but images, and for tasks from augmentations without views."""
+    if settings.augment != "none" and not has_images(splits):
+        raise ValueError(f"meta.augment is for images, and {splits.config.name} has none; leave --meta.augment out")
+    if settings.tasks.source == "augmentations" and settings.augment == "none":
+        suits = default_augment(splits)
+        raise ValueError(f"tasks from augmentations need views of images; set --meta.augment, such as {suits}")
 
 
 def _trained(
@@ -203,13 +214,9 @@ def training_tasks(
       ValueError: for views of anything but images, tasks from augmentations without views, and tasks from clusters
         without features.
     """
+    check_views(settings, splits)
     pool, tasks, augment = splits.train, settings.train.batch_size, make_augment(settings.augment)
-    if settings.augment != "none" and not has_images(splits):
-        raise ValueError(f"meta.augment is for images, and {splits.config.name} has none; leave --meta.augment out")
     if settings.tasks.source == "augmentations":
-        if settings.augment == "none":
-            suits = default_augment(splits)
-            raise ValueError(f"tasks from augmentations need views of images; set --meta.augment, such as {suits}")
         return augmentation_tasks(pool, spec, tasks, augment)
     if settings.tasks.source == "clusters":
         if embed is None:

@@ -79,7 +79,7 @@ def check_stages(settings: PipelineSettings, splits: Splits, compute: Compute) -
     for label, learner in _learners(settings).items():
         flags = "meta" if label == "meta" else "second"
         with flags_below(flags):
-            _, ways[label] = check_metatrain(learner, splits, compute, settings.encoder, flags)
+            ways[label] = check_metatrain(learner, splits, compute, settings.encoder, flags)
     with flags_below("distill"):
         plan_few_shot(settings.distill, splits, compute, ways["meta"])
 

@@ -15,8 +15,8 @@ from metarep_jax.data.control.environments import Environment, environment_feed,
 from metarep_jax.evaluate.returns import returns_by_updates
 from metarep_jax.evaluate.step_sizes import Judge, Policy, Rates, choose_step_sizes
 from metarep_jax.metalearn.policy_gradient import policy_gradient
-from metarep_jax.stages.compute import Compute
-from metarep_jax.train import FitConfig, OptimiserConfig, fit, meta_learning, open_run
+from metarep_jax.stages.compute import Compute, train_in_folder
+from metarep_jax.train import FitConfig, OptimiserConfig, meta_learning
 from metarep_jax.train.step import make_roots
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
@@ -95,19 +95,15 @@ def train_policy(family: PolicyFamily, compute: Compute, *, inner_steps: int = 1
     """Trains a policy to adapt to new tasks in ``inner_steps`` updates, or goes on in the folder of ``compute``."""
     settings = family.settings
     spec = EpisodeSpec(way=1, shot=settings.trajectories, query=settings.trajectories)
-    identity = settings.identity(family.name)
-    with open_run(compute.folder, identity):
-        fitted = fit(
-            meta_learning(family.learner(inner_steps=inner_steps), spec),
-            environment_feed(family.environment, spec, settings.train.batch_size),
-            optimiser=settings.optimiser,
-            config=settings.train,
-            seed=compute.seed,
-            folder=compute.folder,
-            description=what,
-            settings=identity,
-            devices=compute.training_devices(settings.train),
-        )
+    fitted = train_in_folder(
+        compute,
+        meta_learning(family.learner(inner_steps=inner_steps), spec),
+        environment_feed(family.environment, spec, settings.train.batch_size),
+        settings.optimiser,
+        settings.train,
+        identity=settings.identity(family.name),
+        what=what,
+    )
     return fitted.params, fitted.state
 
 

@@ -19,8 +19,8 @@ from metarep_jax.data.tasks.sinusoid_tasks import (
     sinusoid_feed,
 )
 from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictions_by_step
-from metarep_jax.stages.compute import Compute
-from metarep_jax.train import FitConfig, OptimiserConfig, fit, meta_learning, open_run
+from metarep_jax.stages.compute import Compute, train_in_folder
+from metarep_jax.train import FitConfig, OptimiserConfig, meta_learning
 from metarep_jax.types import Examples, MetaLearner
 
 TEST, CHOICE, PICTURE = range(1, 4)  # streams of randomness; numbers that must never change, or measured errors would
@@ -64,19 +64,15 @@ def train_regressor(
       identity: what the folder records of the learner and its settings (JSON's types): another one is refused.
       what: names the training in messages.
     """
-    identity = dict(identity)
-    with open_run(compute.folder, identity):
-        fitted = fit(
-            meta_learning(learner, chunk=settings.train.batch_size),
-            sinusoid_feed(settings.spec, settings.train.batch_size),
-            optimiser=settings.optimiser,
-            config=settings.train,
-            seed=compute.seed,
-            folder=compute.folder,
-            description=what,
-            settings=identity,
-            devices=compute.training_devices(settings.train),
-        )
+    fitted = train_in_folder(
+        compute,
+        meta_learning(learner, chunk=settings.train.batch_size),
+        sinusoid_feed(settings.spec, settings.train.batch_size),
+        settings.optimiser,
+        settings.train,
+        identity=identity,
+        what=what,
+    )
     return Regressor(learner, fitted.params, fitted.state)
 
 

@@ -23,7 +23,7 @@ from metarep_jax.encoders.layers import IMAGENET_MEAN, IMAGENET_STD, as_image_fl
 from metarep_jax.encoders.mlp import MLP
 from metarep_jax.encoders.resnet import ResNet
 from metarep_jax.encoders.sequences import ContextEncoder
-from metarep_jax.encoders.transformer import VisionTransformer
+from metarep_jax.encoders.vision_transformer import VisionTransformer
 
 IMAGES, TOKENS, WAVES = (
     jnp.zeros((2, 8, 8, 1), jnp.uint8),

@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 
 from metarep_jax.encoders import EncoderConfig, make_encoder
-from metarep_jax.encoders.transformer import (
-    Block,
-    TextTransformer,
-    VisionTransformer,
-    grid_positions,
-    patchify,
-    read_out,
-    sincos,
-)
+from metarep_jax.encoders.transformer import Block, TextTransformer, read_out, sincos
+from metarep_jax.encoders.vision_transformer import VisionTransformer, grid_positions, patchify
 from metarep_jax.evaluate.similarity import layer_outputs
 
 TOKENS = np.random.default_rng(0).integers(5, 20, (3, 6)).astype(np.int32)

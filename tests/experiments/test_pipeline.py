@@ -105,6 +105,7 @@ def test_the_classic_preset_runs_to_its_table_and_skips_what_is_finished(image_f
         ({"data.protocol": "vinyals"}, "vinyals"),
         ({"meta.optimiser.warmup-steps": 2}, "--meta.optimiser.warmup-steps"),
         ({"distill.episode.shot": 8}, "--distill.episode.shot"),
+        ({"meta.tasks.source": "augmentations", "meta.augment": "none"}, "set --meta.augment"),
     ],
 )
 def test_bad_settings_end_with_a_message_and_leave_no_half_run(image_folder, tmp_path, capsys, changed, message):

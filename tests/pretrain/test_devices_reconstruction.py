@@ -10,7 +10,8 @@ from objective_checks import SIZE, all_devices, check_devices, encoder
 
 from metarep_jax.encoders.decoder import MLPDecoder
 from metarep_jax.encoders.sequences import ContextEncoder, PatchFrames
-from metarep_jax.encoders.transformer import TextTransformer, VisionTransformer
+from metarep_jax.encoders.transformer import TextTransformer
+from metarep_jax.encoders.vision_transformer import VisionTransformer
 from metarep_jax.encoders.waveform import WaveformFrames
 from metarep_jax.pretrain.autoencoder import autoencoder
 from metarep_jax.pretrain.cpc import cpc

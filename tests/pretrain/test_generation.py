@@ -10,7 +10,7 @@ import pytest
 
 from metarep_jax.encoders.decoder import MLPDecoder
 from metarep_jax.encoders.features import Identity
-from metarep_jax.encoders.transformer import VisionTransformer, patchify, unpatchify
+from metarep_jax.encoders.vision_transformer import VisionTransformer, patchify, unpatchify
 from metarep_jax.pretrain import ObjectiveConfig, autoencoder, denoising_autoencoder, mae, make_objective, vae
 from metarep_jax.pretrain.generation import interpolate, sample_prior
 from metarep_jax.pretrain.mae import choose_patches

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metarep_jax.encoders.mlp import MLP
-from metarep_jax.encoders.transformer import VisionTransformer, patchify
+from metarep_jax.encoders.vision_transformer import VisionTransformer, patchify
 from metarep_jax.pretrain.mae import choose_patches, mae, masked_error, visible_count
 from metarep_jax.types import Keys
 

@@ -10,7 +10,8 @@ from objective_checks import BATCH, SIZE, encoder, loss_of, noisy, plain, starte
 
 from metarep_jax.choices import REQUIRED, is_callable_type, parts_of
 from metarep_jax.encoders.sequences import ContextEncoder
-from metarep_jax.encoders.transformer import TextTransformer, VisionTransformer
+from metarep_jax.encoders.transformer import TextTransformer
+from metarep_jax.encoders.vision_transformer import VisionTransformer
 from metarep_jax.encoders.waveform import WaveformFrames
 from metarep_jax.pretrain import (
     OBJECTIVES,

@@ -1,6 +1,7 @@
 """What would spoil a training is said before its first step, with what to change; what is left out has its note."""
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -301,3 +302,11 @@ def test_a_classifier_of_recordings_sees_in_training_what_it_predicts_from(tmp_p
 def test_an_encoder_beside_another_ones_start_is_refused(tmp_path, data):
     said = refused(tmp_path, lambda at: metatrain(metatrain_settings(), data, at, start=model_for(data), encoder=OTHER))
     assert "the encoder is that of start" in said and "give one of them" in said
+
+
+def test_the_encoder_of_a_start_may_be_named_as_it_was_before_the_data_fitted_it(tmp_path, data, monkeypatch):
+    module = importlib.import_module("metarep_jax.stages.metatrain")  # the package has the function by that name
+    monkeypatch.setattr(module, "fitted_encoder", lambda encoder, splits: OTHER)
+    settings = metatrain_settings(optimiser=LATE)
+    said = refused(tmp_path, lambda at: metatrain(settings, data, at, start=model_for(data), encoder=ENCODER))
+    assert "the warm-up of 9 steps" in said
