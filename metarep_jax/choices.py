@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import cattrs
+import numpy as np
+
+from metarep_jax.typed_settings import check_type
 
 REQUIRED = inspect.Parameter.empty  # in place of a default
 
@@ -64,6 +67,8 @@ class Choice:
             if key not in there:
                 raise ValueError(no_setting(self.what, name, key, tuple(there)))
         values = {key: _typed(value, there[key].type) for key, value in values.items()}
+        for key, value in values.items():
+            check_type(f"the {self.what} {name}: {key}", value, there[key].type)
         if missing := [key for key, of in there.items() if of.default is REQUIRED and key not in values]:
             raise ValueError(f"the {self.what} {name} needs {', '.join(missing)}")
         differing = {key: value for key, value in values.items() if not _same(value, there[key].default)}
@@ -252,6 +257,8 @@ def _sentence(text: str) -> str:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, PyTree, Shaped
 
 from metarep_jax import losses
+from metarep_jax.typed_settings import Settings
 
 Metrics = dict[str, Any]
 Outputs = dict[str, Any]
@@ -51,7 +52,7 @@ class Episode(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class EpisodeSpec:
+class EpisodeSpec(Settings):
     """The shape of a task.
 
     With ``least_way`` or ``least_shot`` episodes are mixed: each draws its own number of classes and of support
@@ -73,6 +74,7 @@ class EpisodeSpec:
     """Mixed episodes: the least number of support examples a class."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name, least in (("way", 1), ("shot", 1), ("query", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"EpisodeSpec.{name} must be at least {least}, got {getattr(self, name)}")

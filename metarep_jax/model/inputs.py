@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Int
 
-from metarep_jax.data.array_checks import mixes_kinds
+from metarep_jax.data.array_checks import checked_labels
 from metarep_jax.data.text.tokenizer import Tokenizer
 from metarep_jax.encoders import input_kind
 
@@ -49,39 +49,14 @@ def check_labels(labels: Any, rows: int) -> tuple[np.ndarray, Int[np.ndarray, " 
 
     Args:
       labels: one a row: whole numbers, names or truth values.
-      rows: how many there must be, at least 1.
+      rows: how many there must be.
 
     Raises:
-      ValueError: for anything else; one-hot rows, tuples and numbers with fractions are named.
+      ValueError: for anything else, see ``checked_labels``, and for none.
     """
-    if mixes_kinds(labels):
-        raise ValueError("labels must be of one kind that sorts, numbers or names; some are names and others numbers")
-    try:
-        labels = np.asarray(labels)
-    except ValueError:
-        labels = np.empty((0, 0))
-    if labels.ndim != 1:
-        one_hot = labels.ndim == 2 and labels.dtype.kind in "biuf" and labels.size and (labels.sum(1) == 1).all()
-        advice = "for one-hot rows give labels.argmax(-1)" if one_hot else "give one number or name for each example"
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            advice = "for a column give labels[:, 0]"
-        raise ValueError(f"labels are one a row, [n], got {list(labels.shape) or labels.dtype}; {advice}")
-    if len(labels) != rows:
-        raise ValueError(f"adapt: {rows} inputs but {len(labels)} labels")
     if not rows:
         raise ValueError("adapt needs labelled examples, got none")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError("labels are whole numbers or names, and some are NaN or infinite; leave those examples out")
-    if labels.dtype.kind in "fc":
-        raise ValueError(
-            f"labels are whole numbers or names, got {labels.dtype}; give labels.astype(int), if they are whole"
-        )
-    if labels.dtype.kind == "O" and any(isinstance(label, tuple | list | np.ndarray) for label in labels):
-        raise ValueError("labels are one a row, got tuples; give one number or name for each example")
-    try:
-        classes, index = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(f"labels must be of one kind that sorts, numbers or names: {error}") from error
+    classes, index = np.unique(checked_labels(labels, rows, "adapt"), return_inverse=True)
     return classes, index
 
 

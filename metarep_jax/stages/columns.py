@@ -7,11 +7,12 @@ import numpy as np
 
 from metarep_jax.data import Protocol, Splits, usable_columns
 from metarep_jax.model import Model
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import EpisodeSpec, Pool
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateSettings:
+class EvaluateSettings(Settings):
     """Test episodes."""
 
     ways: tuple[int, ...] | None = None
@@ -31,6 +32,7 @@ class EvaluateSettings:
     set anew for each query)."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("ways", "shots"):
             values = getattr(self, name)
             if values is not None and (not values or min(values) < 1):

@@ -36,6 +36,7 @@ from metarep_jax.stages.metatrain import has_head, protocol_rotations, training_
 from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.stages.transfer import ClassSettings, train_on_classes
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ DistilMode = Literal["few-shot", "classes", "features"]
 
 
 @dataclasses.dataclass(frozen=True)
-class DistilSettings:
+class DistilSettings(Settings):
     """A student, its loss, and its training."""
 
     student: EncoderConfig = EncoderConfig(width=18)

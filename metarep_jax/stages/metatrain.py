@@ -21,6 +21,7 @@ from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import fitted_encoder, tokenizer_digest
 from metarep_jax.stages.pretrain import has_images
 from metarep_jax.train import FitConfig, Inputs, OptimiserConfig, fit, meta_learning
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import EpisodeSpec, Feed, MetaLearner, Pool, Rotations, episode_of
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ Embed = Callable[[Any], Any]  # inputs [n, ...] -> features [n, dim]
 
 
 @dataclasses.dataclass(frozen=True)
-class MetatrainSettings:
+class MetatrainSettings(Settings):
     """A meta-learner and its training, whose batch size counts tasks."""
 
     learner: LearnerConfig = LearnerConfig()

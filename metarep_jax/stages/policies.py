@@ -18,6 +18,7 @@ from metarep_jax.metalearn.policy_gradient import policy_gradient
 from metarep_jax.stages.compute import Compute, train_in_folder
 from metarep_jax.train import FitConfig, OptimiserConfig, meta_learning
 from metarep_jax.train.step import make_roots
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import EpisodeSpec, MetaLearner
 
 TEST, CHOICE, PATHS = range(3)  # streams of randomness; numbers that must never change, or measured returns would
@@ -25,7 +26,7 @@ Weights = tuple[Any, Any]  # parameters and state of a policy
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicySettings:
+class PolicySettings(Settings):
     """How policies are trained."""
 
     trajectories: int = 20
@@ -44,7 +45,7 @@ class PolicySettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReturnSettings:
+class ReturnSettings(Settings):
     """How policies are judged."""
 
     rates: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -59,6 +60,7 @@ class ReturnSettings:
     """After each of which the return is measured."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("tasks", "choice_tasks", "trajectories"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ReturnSettings.{name} must be at least 1, got {getattr(self, name)}")

@@ -31,6 +31,7 @@ from metarep_jax.stages.compute import Compute, finished_or_trained, identity_of
 from metarep_jax.stages.evaluate import few_shot_columns
 from metarep_jax.stages.features import features_model, features_spec
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit, on_main_process, pretraining
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import Feed, Objective, Partnered, Pool
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ VALIDATION_EPISODES = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainSettings:
+class PretrainSettings(Settings):
     """An objective and its training."""
 
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -62,6 +63,7 @@ class PretrainSettings:
     train: FitConfig = FitConfig(steps=2000, batch_size=256)
 
     def __post_init__(self):
+        super().__post_init__()
         for field in ("neighbours", "neighbours_after"):
             if getattr(self, field) < 0:
                 raise ValueError(f"pretrain.{field} must not be negative, got {getattr(self, field)}")

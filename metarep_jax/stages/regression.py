@@ -21,6 +21,7 @@ from metarep_jax.data.tasks.sinusoid_tasks import (
 from metarep_jax.evaluate.regression import Regressor, errors_by_step, predictions_by_step
 from metarep_jax.stages.compute import Compute, train_in_folder
 from metarep_jax.train import FitConfig, OptimiserConfig, meta_learning
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import Examples, MetaLearner
 
 TEST, CHOICE, PICTURE = range(1, 4)  # streams of randomness; numbers that must never change, or measured errors would
@@ -29,7 +30,7 @@ CHOICE_TASKS = 500  # by which a rate is chosen
 
 
 @dataclasses.dataclass(frozen=True)
-class RegressionSettings:
+class RegressionSettings(Settings):
     """How a learner is trained on sinusoids."""
 
     spec: SinusoidSpec = SinusoidSpec()

@@ -11,13 +11,14 @@ from metarep_jax.stages.evaluate import averaged_features
 from metarep_jax.stages.features import features_model, features_spec, whitened
 from metarep_jax.stages.metatrain import MetatrainSettings, metatrain
 from metarep_jax.train import FitConfig, OptimiserConfig
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import EpisodeSpec
 
 WHITEN_AFTER = 0.1  # better than 0.25 after three rounds: experiments/results/omniglot_levers.json
 
 
 @dataclasses.dataclass(frozen=True)
-class RoundsSettings:
+class RoundsSettings(Settings):
     """The rounds after stage 1."""
 
     rounds: int = 4
@@ -39,6 +40,7 @@ class RoundsSettings:
     """Training of a round."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("rounds", "views"):
             if getattr(self, name) < 0:
                 raise ValueError(f"rounds.{name} must not be negative, got {getattr(self, name)}")

@@ -19,6 +19,7 @@ from metarep_jax.stages.compute import LABELLED_SPLIT, Compute, finished_or_trai
 from metarep_jax.stages.features import fitted_encoder, tokenizer_digest
 from metarep_jax.stages.pretrain import has_images, with_epochs
 from metarep_jax.train import AXIS, FitConfig, Inputs, OptimiserConfig, fit
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import Pool, Term
 
 TransferMode = Literal["linear-head", "fine-tune", "supervised"]
@@ -26,7 +27,7 @@ PREDICTED = 256  # rows at once
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassSettings:
+class ClassSettings(Settings):
     """A classifier of fixed classes and its training."""
 
     encoder: EncoderConfig = EncoderConfig()

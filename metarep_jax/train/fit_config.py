@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Literal
 
+from metarep_jax.typed_settings import Settings
+
 
 @dataclasses.dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """How long to train, on what batches, and what to keep of it."""
 
     steps: int = 1000
@@ -42,6 +44,7 @@ class FitConfig:
     """Whether to write a JAX trace of the first steps after compilation to RUN/profile."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.on_more_steps not in ("stretch", "hold"):
             raise ValueError(f"FitConfig.on_more_steps must be stretch or hold, got {self.on_more_steps!r}")
         for field in ("steps", "batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarep_jax.typed_settings import Settings
+
 OPTIMISERS = ("adam", "adamw", "lars", "sgd", "momentum")
 SCHEDULES = ("constant", "cosine", "linear", "halving")
 LARS_NORMS = ("sum", "separate")
@@ -15,7 +17,7 @@ TRUST = 0.001  # LARS: You et al. 2017, section 5
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimiserConfig:
+class OptimiserConfig(Settings):
     """Which optimiser, and its schedule."""
 
     name: Literal["adam", "adamw", "lars", "sgd", "momentum"] = "adam"
@@ -37,6 +39,7 @@ class OptimiserConfig:
     of both norms (separate, as in the paper)."""
 
     def __post_init__(self):
+        super().__post_init__()
         for field, known in (("name", OPTIMISERS), ("schedule", SCHEDULES), ("lars_norm", LARS_NORMS)):
             if getattr(self, field) not in known:
                 what = "optimiser" if field == "name" else field

@@ -90,7 +90,7 @@ def test_grey_images_need_no_channel_axis():
     [
         (lambda model: model.embed(np.zeros((2, 5, 5, 1), np.uint8)), r"shape \[n, 4, 4, 1\], got \[2, 5, 5, 1\]"),
         (lambda model: model.embed(np.zeros((2, *SHAPE), np.int32)), "uint8 images in 0–255 or floats"),
-        (lambda model: model.adapt(IMAGES[:3], [0, 1]), "3 inputs but 2 labels"),
+        (lambda model: model.adapt(IMAGES[:3], [0, 1]), "adapt: there are 3 inputs and 2 labels"),
     ],
 )
 def test_wrong_inputs_are_refused(use, message):
@@ -136,15 +136,15 @@ def test_inputs_that_would_get_a_wrong_answer_are_refused_in_words(x, message):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.eye(2, dtype=int), r"one a row, \[n\], got \[2, 2\]; for one-hot rows give labels.argmax\(-1\)"),
-        ([("cat", 1), ("dog", 2)], r"got \[2, 2\]; give one number or name for each example"),
-        ([("cat",), ("dog", 2)], "give one number or name for each example"),
-        ([0.5, 1.0], r"whole numbers or names, got float64; give labels.astype\(int\)"),
-        ([None, "cat"], "of one kind that sorts"),
-        ([1, "cat"], "of one kind that sorts"),
-        ([[1], [1]], r"got \[2, 1\]; for a column give labels\[:, 0\]"),
-        ([np.nan, 1.0], "some are NaN or infinite; leave those examples out"),
-        ("cat", "labels are one a row"),
+        (np.eye(2, dtype=int), r"one-hot rows of shape \(2, 2\); give labels.argmax\(1\)"),
+        ([("cat", 1), ("dog", 2)], r"one integer or string an example, got shape \(2, 2\)"),
+        ([("cat",), ("dog", 2)], "integers or strings, got a tuple of 1"),
+        ([0.5, 1.0], r"integers or strings, got a float64; give labels.astype\(int\)"),
+        ([None, "cat"], "integers or strings, got a NoneType"),
+        ([1, "cat"], "some labels are strings and others numbers; give one kind"),
+        ([[1], [1]], r"of shape \(2, 1\), wanted is \[n\]; give labels\[:, 0\]"),
+        ([np.nan, 1.0], "some are NaN or infinite: leave those examples out"),
+        ("cat", r"one integer or string an example, got shape \(\)"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused_in_words(labels, message):

@@ -15,6 +15,7 @@ from metarep_jax.data.audio.wav import as_rows, at_rate, in_range, mixed, read_w
 from metarep_jax.data.class_folders import read_class_folders
 from metarep_jax.data.source_arrays import Source
 from metarep_jax.data.walk import walk_files
+from metarep_jax.typed_settings import Settings
 
 log = logging.getLogger(__name__)
 WANTED = (
@@ -26,7 +27,7 @@ VERSION = 3  # of how recordings are read: another number makes caches anew
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioConfig:
+class AudioConfig(Settings):
     """How recordings become rows of samples."""
 
     rate: int = 8000
@@ -35,6 +36,7 @@ class AudioConfig:
     """Length of a row: of longer recordings the middle is kept, shorter ones are filled up."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.rate < 1:
             raise ValueError(f"--data.rate must be at least 1, got {self.rate}")
         if self.samples < 1:

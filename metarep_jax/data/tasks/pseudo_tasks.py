@@ -13,13 +13,14 @@ from metarep_jax.data.feeds import EPISODES, augmented_feed, episode_feed, shard
 from metarep_jax.data.tasks.episodes import TURNS, sample_episodes
 from metarep_jax.data.tasks.kmeans import kmeans
 from metarep_jax.data.tasks.reciprocal import dense_clusters
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import Episode, EpisodeSpec, Feed, Pool
 
 TaskSource = Literal["labels", "augmentations", "clusters"]
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskConfig:
+class TaskConfig(Settings):
     """Where the classes of training tasks come from."""
 
     source: TaskSource = "labels"
@@ -40,6 +41,7 @@ class TaskConfig:
     """clusters: members a cluster at most, the nearest to its centre; default: all."""
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 < self.radius < 1:
             raise ValueError(f"TaskConfig.radius must lie between 0 and 1, got {self.radius}")
         for field in ("clusters", "partitions", "most", "neighbours"):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from metarep_jax.data.feeds import shard_keys
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import Episode, Examples, Feed
 
 AMPLITUDE = (0.1, 5.0)
@@ -16,7 +17,7 @@ INPUT = (-5.0, 5.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class SinusoidSpec:
+class SinusoidSpec(Settings):
     """A task: ``shot`` points to adapt on and ``query`` points to be judged on.
 
     ``told``: amplitude and phase stand beside every x, for a network that need not find them out.
@@ -27,6 +28,7 @@ class SinusoidSpec:
     told: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("shot", "query"):
             if getattr(self, name) < 1:
                 raise ValueError(f"SinusoidSpec.{name} must be at least 1, got {getattr(self, name)}")

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from metarep_jax.files import atomic_write
+from metarep_jax.typed_settings import Settings
 from metarep_jax.types import END_TOKEN, FIRST_TOKEN, PAD_TOKEN
 
 FILE = "tokenizer.json"
@@ -21,7 +22,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4, as metar
 
 
 @dataclasses.dataclass(frozen=True)
-class TextConfig:
+class TextConfig(Settings):
     """How text becomes rows of tokens."""
 
     length: int = 64
@@ -34,6 +35,7 @@ class TextConfig:
     """Takes the tokenizer of that run's folder instead of training one."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name, least in (("length", 3), ("vocabulary", LEAST)):
             if getattr(self, name) < least:
                 raise ValueError(f"--data.{name} must be at least {least}, got {getattr(self, name)}")
