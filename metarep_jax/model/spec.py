@@ -49,5 +49,12 @@ def spec_of_json(plain: Mapping[str, Any], place: Any, allow: Sequence[str] | st
     try:
         return cattrs.structure({key: value for key, value in plain.items() if key in names}, ModelSpec)
     except (cattrs.BaseValidationError, KeyError, TypeError) as error:
-        reasons = cattrs.transform_error(error) if isinstance(error, cattrs.BaseValidationError) else [repr(error)]
+        reasons = [repr(error)]
+        if isinstance(error, cattrs.BaseValidationError):
+            reasons = cattrs.transform_error(error, format_exception=_reason)
         raise ValueError(f"{place} does not describe a model of this version: {'; '.join(reasons)}") from error
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """What a settings class says itself; else what cattrs does."""
+    return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, kind)

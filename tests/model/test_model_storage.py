@@ -191,3 +191,9 @@ def test_values_that_no_spec_has_are_refused():
     plain = spec_of_json(VERSION_1, "spec.json")
     with pytest.raises(ValueError, match=r"runs/a/spec.json does not describe a model.*way"):
         spec_of_json({**spec_to_json(plain), "way": "five"}, "runs/a/spec.json")
+
+
+def test_an_encoder_that_does_not_exist_is_named_with_those_that_do():
+    plain = spec_to_json(spec_of_json(VERSION_1, "spec.json"))
+    with pytest.raises(ValueError, match=r"unknown encoder 'conv5' \(did you mean conv4\?\)"):
+        spec_of_json({**plain, "encoder": {**plain["encoder"], "name": "conv5"}}, "spec.json")

@@ -33,6 +33,16 @@ def test_a_run_folder_is_held_by_one_and_free_again_afterwards(tmp_path):
         assert run.resumed
 
 
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_is_no_run_folder(tmp_path, below):
+    (tmp_path / "notes").write_text("of mine")
+    with (
+        pytest.raises(NotADirectoryError, match=r"notes is a file, no folder; give another --run-folder"),
+        hold_folder(tmp_path / "notes" / below),
+    ):
+        pass
+
+
 def test_a_run_folder_of_another_config_is_refused_and_stays_as_it_was(tmp_path):
     config = {"seed": 1, "train": {"steps": 5, "progress": True}, "folder": tmp_path}
     with open_run(tmp_path, config):

@@ -101,7 +101,11 @@ def open_run(
 @contextlib.contextmanager
 def hold_folder(folder: Path, name: str = "run") -> Iterator[None]:
     """Makes ``folder`` and locks it until the end of the block, or of the process however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(place for place in (folder, *folder.parents) if place.exists())
+        raise NotADirectoryError(f"{file} is a file, no folder; give another --run-folder than {folder}") from error
     lock, owner = FileLock(folder / f".{name}.lock"), folder / f".{name}.pid"
     try:
         lock.acquire(timeout=0)
