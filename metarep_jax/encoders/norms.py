@@ -111,8 +111,13 @@ def batch_moments(
     With ``axis_name``, over the rows of all its devices. No row at all gives mean 0 and variance 0.
     """
     flat, share, _ = _weighted(x, mask, None)
-    mean = (flat * share).sum((0, 1))
-    var = (jnp.square(flat - mean) * share).sum((0, 1))
+    if mask is None:  # without the weights, which a CPU would write out in full
+        count = max(flat.shape[0] * flat.shape[1], 1)
+        mean = flat.sum((0, 1)) / count
+        var = jnp.square(flat - mean).sum((0, 1)) / count
+    else:
+        mean = (flat * share).sum((0, 1))
+        var = (jnp.square(flat - mean) * share).sum((0, 1))
     if axis_name is None:
         return mean, var
     # One meeting of the devices instead of two: each tells its own moments, and all combine them (Chan et al. 1979).

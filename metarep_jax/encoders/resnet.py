@@ -16,6 +16,7 @@ from metarep_jax.encoders.layers import (
     conv_layer,
     conv_lowering,
     max_pool,
+    overlapping_max_pool,
 )
 from metarep_jax.encoders.named_layers import keep_layer
 from metarep_jax.encoders.norms import NORMS, NormKind
@@ -43,7 +44,7 @@ def resnet12(
       norm: the normalisation layers.
       mean: subtracted from images in [0, 1]; one number, or one a channel.
       std: divides the centred images; mean 0.5 and std 0.5 map images to ±1.
-      conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+      conv: how convolutions are computed; auto: each of the three passes its fastest way on a CPU.
       axis_name: the mapped axis whose devices share batch statistics, or None.
       dtype: of the computation; parameters and statistics stay float32.
 
@@ -51,7 +52,13 @@ def resnet12(
       ValueError: for a setting that does not exist or is not positive.
     """
     return ResNet12(
-        width=width, norm=norm, mean=mean, std=std, conv=conv_lowering(conv), axis_name=axis_name, dtype=dtype
+        width=width,
+        norm=norm,
+        mean=mean,
+        std=std,
+        conv=conv_lowering(conv, on_cpu="passes"),
+        axis_name=axis_name,
+        dtype=dtype,
     )
 
 
@@ -75,7 +82,7 @@ def _resnet(name: str, stages: tuple[int, ...], block: Callable[[], type[nn.Modu
           norm: the normalisation layers.
           mean: subtracted from images in [0, 1]; one number, or one a channel (ImageNet: 0.485 0.456 0.406).
           std: divides the centred images; one number, or one a channel (ImageNet: 0.229 0.224 0.225).
-          conv: how convolutions are computed; auto: as patches × matrix on a CPU.
+          conv: how convolutions are computed; auto: each of the three passes its fastest way on a CPU.
           axis_name: the mapped axis whose devices share batch statistics, or None.
           dtype: of the computation; parameters and statistics stay float32.
 
@@ -90,7 +97,7 @@ def _resnet(name: str, stages: tuple[int, ...], block: Callable[[], type[nn.Modu
             norm=norm,
             mean=mean,
             std=std,
-            conv=conv_lowering(conv),
+            conv=conv_lowering(conv, on_cpu="passes"),
             axis_name=axis_name,
             dtype=dtype,
         )
@@ -175,7 +182,7 @@ class ResNet(nn.Module):
         if self.stem == "imagenet":
             x = conv(self.width, (7, 7), strides=(2, 2), padding=((3, 3), (3, 3)))(x)
             x = nn.relu(norm()(x, mask, running))
-            x = nn.max_pool(x, (3, 3), (2, 2), AROUND)
+            x = overlapping_max_pool(x)
         else:
             x = nn.relu(norm()(conv(self.width, (3, 3))(x), mask, running))
         keep_layer(self, "stem", lambda x=x: x)

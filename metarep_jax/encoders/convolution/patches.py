@@ -10,8 +10,9 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from metarep_jax.encoders.convolution.geometry import Geometry, Padding, geometry_of
+
 Rows = Callable[[Array], Array]  # acts on each row (example) of its argument by itself
-Padding = str | int | Sequence[Any]
 
 CHUNK_BYTES = 1 << 20  # of patches at once: a core's second-level cache
 LEAST_CHUNKS = 4  # fewer are not worth a loop
@@ -72,14 +73,6 @@ class PatchConv(nn.Module):
 PatchConv.__name__ = "Conv"  # Linen names submodules by this: parameter trees are the same with either lowering
 
 
-def conv_layer(name: str) -> Callable[..., nn.Module]:
-    """The convolution that ``name`` stands for: "patches" (``PatchConv``) or "lax" (``nn.Conv``)."""
-    layers = {"patches": PatchConv, "lax": nn.Conv}
-    if name not in layers:
-        raise ValueError(f"unknown convolution {name!r}; there are: {', '.join(layers)}")
-    return layers[name]
-
-
 def in_chunks(patches: Rows, matrix: Float[Array, "k out"], x: Float[Array, "n ..."]) -> Float[Array, "n oh ow out"]:
     """``patches(x) @ matrix``; on a CPU a few rows at a time where that keeps the patches in the cache.
 
@@ -119,11 +112,8 @@ def extract_patches(
     The image is split into one plane for each phase of the strides; windows are then contiguous slices of planes, and
     the gradient adds shifted slices instead of scattering.
     """
-    steps = (strides, strides) if isinstance(strides, int) else tuple(strides)
-    pads = pad_amounts(x.shape[1:3], size, steps, padding)
-    out = [(n + sum(pad) - k) // step + 1 for n, k, step, pad in zip(x.shape[1:3], size, steps, pads)]
-    if min(out) < 1:
-        raise ValueError(f"a {size[0]}×{size[1]} kernel with padding {padding} does not fit into images {x.shape[1:3]}")
+    geometry = geometry_of(x.shape[1:3], size, strides, padding)
+    out, steps, pads = geometry.out, geometry.strides, geometry.pads
     cells = [n + (k - 1) // step for n, k, step in zip(out, size, steps)]
     after = [step * cell - n - pad[0] for n, step, cell, pad in zip(x.shape[1:3], steps, cells, pads)]
     edges = [(pad[0], end, 0) for pad, end in zip(pads, after)]
@@ -140,16 +130,33 @@ def extract_patches(
     return jnp.concatenate([window(i, j) for i in range(size[0]) for j in range(size[1])], axis=-1)
 
 
-def pad_amounts(
-    image: Sequence[int], size: Sequence[int], strides: Sequence[int], padding: Padding
-) -> tuple[tuple[int, int], ...]:
-    """Zeros before and after each of two axes; ``padding`` as in ``nn.Conv``: SAME, VALID, a number, or pairs."""
-    if isinstance(padding, str):
-        pads = lax.padtype_to_pads(image, size, strides, padding)
-    else:
-        each = (padding, padding) if isinstance(padding, int) else tuple(padding)
-        pads = [(pad, pad) if isinstance(pad, int) else pad for pad in each]
-    return tuple((int(before), int(after)) for before, after in pads)
+def convolve(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c o"], geometry: Geometry
+) -> Float[Array, "n oh ow o"]:
+    """The convolution as one product, which a mapped kernel makes a batch of products."""
+    return times_matrix(_patches(x, geometry), kernel.reshape(-1, kernel.shape[-1]))
+
+
+def input_gradient(
+    g: Float[Array, "n oh ow o"], kernel: Float[Array, "kh kw c o"], geometry: Geometry
+) -> Float[Array, "n h w c"]:
+    """The gradient in the input of the convolution whose result has the gradient ``g``."""
+    like = jax.ShapeDtypeStruct((len(g), *geometry.image, kernel.shape[2]), g.dtype)
+    to_patches = times_matrix(g, kernel.reshape(-1, kernel.shape[-1]).T)
+    return jax.linear_transpose(lambda x: _patches(x, geometry), like)(to_patches)[0]
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w c"], g: Float[Array, "n oh ow o"], geometry: Geometry
+) -> Float[Array, "kh kw c o"]:
+    """The gradient in the kernel of the convolution whose result has the gradient ``g``."""
+    rows = _patches(x, geometry)
+    product = rows.reshape(-1, rows.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    return product.reshape(*geometry.size, x.shape[-1], g.shape[-1])
+
+
+def _patches(x: Array, geometry: Geometry) -> Array:
+    return extract_patches(x, geometry.size, geometry.strides, geometry.pads)
 
 
 def _times(x: Array, factor: Array, by_rows: bool) -> Array:
