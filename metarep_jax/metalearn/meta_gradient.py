@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from metarep_jax.backend import target_backend
 from metarep_jax.metalearn.tasks import check_trainable, run_task
 from metarep_jax.types import Episode, Keys, MetaLearner, Metrics, batch_axis
 
@@ -64,7 +65,7 @@ def mean_over_tasks(
 
     def mean(params: Any, state: Any, episodes: PyTree, keys: Any) -> tuple[Any, Any, Metrics]:
         tasks = batch_axis(episodes)
-        size = min(chunk or (1 if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK), tasks)
+        size = min(chunk or (1 if target_backend() == "cpu" else ACCELERATOR_CHUNK), tasks)
 
         def one(params: Any, episode: PyTree, key: Array) -> tuple[Array, PyTree]:
             value, (moved, metrics) = task_loss(params, state, episode, key)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Key, Shaped
 
+from metarep_jax.backend import target_backend
 from metarep_jax.pretrain.chain import Chain
 from metarep_jax.pretrain.devices import device_count, gather_rows, own_rows
 
@@ -43,7 +44,7 @@ def apply_in_groups(
     check_groups(groups, n * devices, devices)
     parts = rows.reshape(own, n // own, *rows.shape[1:])
     # One group after the other on a CPU, whose cache a group fits in and all of them do not.
-    at_once = None if jax.default_backend() == "cpu" else own
+    at_once = None if target_backend() == "cpu" else own
     outputs, states = jax.lax.map(lambda part: net.apply(params, state, part), parts, batch_size=at_once)
     joined = {name: output.reshape(n, -1) for name, output in outputs.items()}
     return joined, jax.tree.map(lambda leaf: leaf.mean(0).astype(leaf.dtype), states)

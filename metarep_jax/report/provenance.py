@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "metarep_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+    "metarep_jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy",
     "grain", "tensorflow-datasets", "torch", "higher",
 )  # fmt: skip
 HARMLESS = (":!experiments/results", ":!*.md")  # changes there do not change what the code computes

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+
+from metarep_jax.backend import target_backend
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -17,5 +18,5 @@ def compute_dtype(precision: str = "auto") -> Any:
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are: {', '.join(PRECISIONS)}")
     if precision == "auto":
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        precision = "float32" if target_backend() == "cpu" else "bfloat16"
     return jnp.dtype(precision)
