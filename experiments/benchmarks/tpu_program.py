@@ -25,17 +25,17 @@ from metarep_jax.train.step import initial_state, make_roots, make_update, repea
 CHIPS = {"v4": (275, 1228), "v5e": (197, 819), "v5p": (459, 2765), "v6e": (918, 1640)}
 MOST = 50  # steps a dispatch, as FitConfig has it: more make the metrics' array longer, nothing else
 
-# Products that are meant to be of float32, by the function that makes them. Beside these, those that ask for full
-# precision themselves are meant to.
+# Products that are meant to be of float32, and why, by the function that makes them; those that ask for full precision
+# themselves are too.
 FLOAT32 = {
-    "data/images/warp.py: warp": "where a view's pixels come from: 8 bits would move them by a tenth of a pixel",
-    "data/images/augment.py: random_resized_crop": "a view's pixels, whose weights add up to 1",
+    "data/images/warp.py: warp": "random numbers times fixed weights, of float32: three small products an image",
+    "data/images/augment.py: random_resized_crop": "pixels times weights, both of float32: a view is made once",
     "data/images/augment.py: blur": "as for random_resized_crop",
     "data/images/augment.py: colour_jitter": "three channels by three",
-    "pretrain/contrast.py: similarities": "logits: cosines over a temperature of 0.1, whose differences are the loss",
+    "pretrain/contrast.py: similarities": "logits, whose differences are the loss: rounded factors move them by 0.04",
     "pretrain/contrast.py: info_nce": "as for similarities",
     "pretrain/health.py: embedding_health": "the metric effective_rank: eigenvalues of a covariance",
-    "metalearn/prototypical.py: class_means": "a mean over a class's features, of which distances are taken",
+    "metalearn/prototypical.py: class_means": "a mean: of ones and zeros, and of features computed in bfloat16",
     "metalearn/network.py: network": "a task's own head, moved by steps that bfloat16 would round away",
 }
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from metarep_jax.backend import compiling_for
 from metarep_jax.data.images import augment
 from metarep_jax.data.images.warp import resample, warp
 
@@ -64,7 +65,7 @@ def test_flips_are_exact_and_happen_half_of_the_time():
     assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / 2000**0.5
 
 
-resampled = jax.jit(resample)
+resampled = jax.jit(resample, static_argnames="how")
 
 
 def test_a_quarter_turn_is_exact():
@@ -160,3 +161,21 @@ def test_blur_keeps_constant_images_and_spreads_a_point_symmetrically():
 def test_settings_out_of_range_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_products_resample_as_gathers_do_inside_at_the_edges_and_outside():
+    rng = np.random.default_rng(3)
+    y, x = (rng.uniform(-3, size + 2, (6, 12, 10)).astype(np.float32) for size in (12, 10))
+    y[0], x[0] = np.round(y[0]), np.round(x[0])  # whole pixels
+    by_gathers, by_products = (resampled(IMAGES, y, x, how=how) for how in ("gathers", "products"))
+    np.testing.assert_allclose(by_products, by_gathers, atol=1e-6)
+
+
+def test_small_images_are_resampled_by_products_on_accelerators_alone():
+    def has_gather(side):
+        shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, side, side, 1), (2, 3, 3), (2, 3, 3))]
+        return "gather" in str(jax.make_jaxpr(lambda *args: resample(*args))(*shapes))
+
+    assert has_gather(28) and has_gather(84)
+    with compiling_for("tpu"):
+        assert not has_gather(28) and has_gather(84)
