@@ -35,7 +35,6 @@ FLOAT32 = {
     "pretrain/contrast.py: similarities": "logits, whose differences are the loss: rounded factors move them by 0.04",
     "pretrain/contrast.py: info_nce": "as for similarities",
     "pretrain/health.py: embedding_health": "the metric effective_rank: eigenvalues of a covariance",
-    "metalearn/prototypical.py: class_means": "a mean: of ones and zeros, and of features computed in bfloat16",
     "metalearn/network.py: network": "a task's own head, moved by steps that bfloat16 would round away",
 }
 

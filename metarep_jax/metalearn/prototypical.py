@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from metarep_jax.encoders import split_variables
@@ -14,6 +15,7 @@ from metarep_jax.metalearn.settings import check_one_of, check_positive
 from metarep_jax.types import Context, Episode, Examples, MetaLearner, NormMode
 
 Distance = Literal["euclidean", "cosine"]
+FULL = lax.Precision.HIGHEST
 
 
 def prototypical(
@@ -77,21 +79,25 @@ def prototypical(
 def class_means(
     features: Float[Array, "n dim"], label: Int[Array, " n"], way: int, mask: Array | None = None
 ) -> Float[Array, "way dim"]:
-    """The mean feature of each class over the rows that ``mask`` keeps."""
+    """The mean feature of each class over the rows that ``mask`` keeps, in full precision."""
     member = class_members(label, way, mask, features.dtype)
-    return (member.T @ features) / jnp.maximum(member.sum(0), 1)[:, None]
+    return jnp.matmul(member.T, features, precision=FULL) / jnp.maximum(member.sum(0), 1)[:, None]
 
 
 def distances(
     features: Float[Array, "n dim"], prototypes: Float[Array, "way dim"], distance: Distance = "euclidean"
 ) -> Float[Array, "n way"]:
-    """Squared Euclidean distance, or one minus the cosine, of every feature to every prototype."""
+    """Squared Euclidean distance, or one minus the cosine, of every feature to every prototype.
+
+    In full precision on every device: a distance is a small difference of large squares, from which no product of
+    rounded factors, as accelerators compute it by default, must be taken.
+    """
     if distance == "cosine":
-        return 1 - unit_rows(features) @ unit_rows(prototypes).T
+        return 1 - jnp.matmul(unit_rows(features), unit_rows(prototypes).T, precision=FULL)
     if distance != "euclidean":
         raise ValueError(f"unknown distance {distance!r}; there are: euclidean, cosine")
     squares = jnp.sum(features**2, -1)[:, None] + jnp.sum(prototypes**2, -1)[None]
-    return squares - 2 * features @ prototypes.T
+    return squares - 2 * jnp.matmul(features, prototypes.T, precision=FULL)
 
 
 def default_temperature(distance: Distance) -> float:

@@ -32,6 +32,15 @@ def test_distances_have_their_closed_forms():
     np.testing.assert_allclose(measured(rows, prototypes, distance="cosine"), cosine, atol=1e-6)
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_accelerators_round_no_factor_of_a_distance_nor_of_its_gradient(distance):
+    def total(features, prototypes):
+        return distances(features, prototypes, distance).sum()
+
+    traced = str(jax.make_jaxpr(jax.grad(total, (0, 1)))(jnp.ones((4, 3)), jnp.ones((2, 3))))
+    assert traced.count("dot_general") == traced.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0
+
+
 def test_logits_are_negative_squared_distances():
     learner = prototypical(Identity(), way=2)
     support = Examples(jnp.array([[0.0, 0], [2, 0]]), jnp.array([0, 1]))

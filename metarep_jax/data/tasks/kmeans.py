@@ -47,7 +47,7 @@ def kmeans(key: Key[Array, ""], rows: Float[Array, "n dim"], *, clusters: int, i
         squares = jnp.sum(centres**2, axis=-1)
 
         def nearest(row: Array) -> tuple[Array, Array]:
-            distances = squares - 2 * (centres @ row)
+            distances = squares - 2 * jnp.matmul(centres, row, precision=lax.Precision.HIGHEST)
             best = jnp.argmin(distances)
             return best.astype(jnp.int32), distances[best] + jnp.sum(row**2)
 
