@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from metarep_jax.encoders.features import unit_rows
+from metarep_jax.encoders.features import at_least_float32, unit_rows
 from metarep_jax.losses import masked_mean
 from metarep_jax.types import Keys, Outputs, Term
 
@@ -73,8 +73,9 @@ def feature_regression(
     ) -> tuple[Float[Array, ""], Any]:
         del keys
         wanted = jax.lax.stop_gradient(teacher[theirs])
-        predicted: Any = nn.Dense(wanted.shape[-1]).apply({"params": params}, student[layer])
-        cosine = jnp.sum(unit_rows(predicted) * unit_rows(wanted), axis=-1)
+        ours = student[layer]
+        predicted: Any = nn.Dense(wanted.shape[-1], dtype=ours.dtype).apply({"params": params}, ours)
+        cosine = jnp.sum(unit_rows(at_least_float32(predicted)) * unit_rows(at_least_float32(wanted)), axis=-1)
         cosine = cosine.mean(tuple(range(1, cosine.ndim)))
         return 2 - 2 * masked_mean(cosine, batch.get("mask"), axis_name), state
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from metarep_jax.encoders import apply_with_layers, split_variables
+from metarep_jax.encoders.features import at_least_float32
 from metarep_jax.types import Outputs
 
 
@@ -46,7 +47,7 @@ def encoder_alone(encoder: nn.Module) -> Student:
 
 
 def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Student:
-    """A classifier of ``classes`` classes over ``encoder``.
+    """A classifier of ``classes`` classes over ``encoder``, whose head computes in the encoder's number format.
 
     Args:
       encoder: a module of ``metarep_jax.encoders``.
@@ -59,7 +60,7 @@ def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Stu
     """
     if classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
-    head = nn.Dense(classes)
+    head = nn.Dense(classes, dtype=getattr(encoder, "dtype", None))
 
     def init(key: Array, inputs: Array, encoder_params: Any = None) -> tuple[Any, Any]:
         encoder_key, head_key = jax.random.split(key)
@@ -81,8 +82,8 @@ def classifier(encoder: nn.Module, classes: int, *, frozen: bool = False) -> Stu
         weights = jax.lax.stop_gradient(state["frozen"]) if frozen else params["encoder"]
         variables = {"params": weights, "batch_stats": state["encoder"]}
         features, named, moved = apply_with_layers(encoder, variables, inputs, mask, not train or frozen, layers)
-        logits = head.apply({"params": params["head"]}, features)
-        return {"logits": logits, "features": features, **named}, {**state, "encoder": moved}
+        logits: Any = head.apply({"params": params["head"]}, features)
+        return {"logits": at_least_float32(logits), "features": features, **named}, {**state, "encoder": moved}
 
     return Student(init, outputs)
 

@@ -1,4 +1,7 @@
-"""Decoders: features [n, dim] back to inputs, for objectives that reconstruct. Dropped afterwards."""
+"""Decoders: features [n, dim] back to inputs, for objectives that reconstruct. Dropped afterwards.
+
+They compute in the number format of the features; parameters are float32.
+"""
 
 import math
 
@@ -29,11 +32,14 @@ class ImageDecoder(nn.Module):
         h, w, c = self.shape
         doublings = max(math.ceil(math.log2(max(h, w) / LEAST_SIDE)), 0)
         rows, columns = (-(-side // 2**doublings) for side in (h, w))
-        x = nn.relu(nn.Dense(rows * columns * self.width)(features)).reshape(-1, rows, columns, self.width)
+        dtype = features.dtype
+        x = nn.relu(nn.Dense(rows * columns * self.width, dtype=dtype)(features))
+        x = x.reshape(-1, rows, columns, self.width)
         for doubling in range(1, doublings + 1):
             x = x.repeat(2, axis=1).repeat(2, axis=2)
-            x = nn.relu(PatchConv(max(self.width // 2**doubling, min(self.width, LEAST_WIDTH)))(x))
-        return PatchConv(c)(x)[:, :h, :w]
+            width = max(self.width // 2**doubling, min(self.width, LEAST_WIDTH))
+            x = nn.relu(PatchConv(width, dtype=dtype)(x))
+        return PatchConv(c, dtype=dtype)(x)[:, :h, :w]
 
 
 class MLPDecoder(nn.Module):
@@ -46,8 +52,8 @@ class MLPDecoder(nn.Module):
     def __call__(self, features: Float[Array, "n dim"]) -> Float[Array, "n *shape"]:
         x = features
         for width in self.widths:
-            x = nn.relu(nn.Dense(width)(x))
-        return jnp.reshape(nn.Dense(math.prod(self.shape))(x), (-1, *self.shape))
+            x = nn.relu(nn.Dense(width, dtype=x.dtype)(x))
+        return jnp.reshape(nn.Dense(math.prod(self.shape), dtype=x.dtype)(x), (-1, *self.shape))
 
 
 def make_decoder(shape: tuple[int, ...]) -> nn.Module:

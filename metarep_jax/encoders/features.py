@@ -10,6 +10,11 @@ from jax import lax
 from jaxtyping import Array, Float, Key, Shaped
 
 
+def at_least_float32(rows: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Numbers of a shorter format as float32, for what must not be rounded to it: losses, statistics, solutions."""
+    return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+
+
 class Whitening(NamedTuple):
     """The affine map ``(features − mean) @ matrix``."""
 

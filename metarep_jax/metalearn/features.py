@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from metarep_jax.encoders import apply_with_layers
+from metarep_jax.encoders.features import at_least_float32
 from metarep_jax.metalearn.norm_modes import query_forward
 from metarep_jax.types import Context, Examples, Outputs
 
@@ -48,7 +49,7 @@ def query_outputs(
 def blank_features(encoder: nn.Module, variables: Any, inputs: Array) -> Float[Array, "n dim"]:
     """Zeros where the encoder's features of ``inputs`` would stand, to initialise what takes them."""
     features = jax.eval_shape(encoder.apply, variables, inputs)
-    return jnp.zeros(features.shape, _at_least_float32(features.dtype))
+    return at_least_float32(jnp.zeros(features.shape, features.dtype))
 
 
 def _encode(encoder: nn.Module, params: Any, state: Any, layers: tuple[str, ...] = ()) -> Any:
@@ -56,10 +57,7 @@ def _encode(encoder: nn.Module, params: Any, state: Any, layers: tuple[str, ...]
 
     def forward(inputs: Array, mask: Array | None, running: bool) -> tuple[Outputs, Any]:
         features, named, moved = apply_with_layers(encoder, variables, inputs, mask, running, layers)
-        return {"features": features.astype(_at_least_float32(features.dtype)), **named}, moved
+        # Heads solve linear systems and subtract like from like.
+        return {"features": at_least_float32(features), **named}, moved
 
     return forward
-
-
-def _at_least_float32(dtype: Any) -> Any:
-    return jnp.promote_types(dtype, jnp.float32)  # heads solve linear systems and subtract like from like

@@ -139,9 +139,9 @@ class Model:
             return classifier_encoder(self.params, self.state)
         return encoder_variables(self.params, self.state)
 
-    def learner(self, way: int) -> MetaLearner:
-        """The learner, for episodes of ``way`` classes."""
-        return make_learner(self.spec.learner, self.encoder, way=way)
+    def learner(self, way: int, dtype: Any = jnp.float32) -> MetaLearner:
+        """The learner, for episodes of ``way`` classes, whose encoder computes in ``dtype``."""
+        return make_learner(self.spec.learner, self._encoder("auto", dtype), way=way)
 
     @property
     def fixed_way(self) -> bool:
@@ -210,8 +210,8 @@ class Model:
         whitening = self.whitening
         return embed if whitening is None else lambda x: whitening(embed(x))
 
-    def _encoder(self, conv: str) -> Any:
-        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner), conv=conv)
+    def _encoder(self, conv: str, dtype: Any = jnp.float32) -> Any:
+        encoder = make_encoder(self.spec.encoder, adapted=adapts_encoder(self.spec.learner), conv=conv, dtype=dtype)
         return encoder if self.whitening is None else Whitened(encoder)
 
     def _checked(self, x: Inputs) -> Array:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
 from metarep_jax.encoders import split_variables
+from metarep_jax.encoders.features import at_least_float32
 from metarep_jax.pretrain.modules import trained
 
 
@@ -22,7 +23,8 @@ class Chain(NamedTuple):
 def chain(**modules: nn.Module) -> Chain:
     """The modules in the order given; the first is called "encoder" and may start from trained variables.
 
-    ``apply`` gives the output of every module under its name. Norms use the statistics of its rows, and the moved
+    ``apply`` gives the output of every module under its name, in float32 where the modules compute in a shorter format:
+    losses are not rounded to it. Norms use the statistics of its rows, and the moved
     state holds their running averages.
     """
 
@@ -41,7 +43,7 @@ def chain(**modules: nn.Module) -> Chain:
         outputs = {}
         for name, module in modules.items():
             rows, state = trained(module, name, params, state, rows)
-            outputs[name] = rows
+            outputs[name] = at_least_float32(rows)
         return outputs, state
 
     return Chain(init, apply)

@@ -12,6 +12,7 @@ class Head(nn.Module):
 
     ``last_norm`` normalises the last layer's outputs over the batch too, without scale and shift. ``axis_name``: the
     mapped axis whose devices share batch statistics; with ``running``, the hidden norms use their running averages.
+    Computes in the number format of its rows; parameters and statistics are float32.
     """
 
     widths: tuple[int, ...]
@@ -22,10 +23,12 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, rows: Float[Array, "n dim"], running: bool = False) -> Float[Array, "n out"]:
         for width in self.widths[:-1]:
-            rows = nn.Dense(width, use_bias=self.norm == "none")(rows)
+            rows = nn.Dense(width, use_bias=self.norm == "none", dtype=rows.dtype)(rows)
             rows = nn.relu(Norm(self.norm, axis_name=self.axis_name)(rows, running=running))
-        rows = nn.Dense(self.widths[-1], use_bias=self.norm == "none")(rows)
-        return standardise(rows, None if self.is_initializing() else self.axis_name) if self.last_norm else rows
+        rows = nn.Dense(self.widths[-1], use_bias=self.norm == "none", dtype=rows.dtype)(rows)
+        if not self.last_norm:
+            return rows
+        return standardise(rows, None if self.is_initializing() else self.axis_name).astype(rows.dtype)
 
 
 def standardise(rows: Float[Array, "n dim"], axis_name: str | None = None) -> Float[Array, "n dim"]:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from metarep_jax.encoders import split_variables
+from metarep_jax.encoders.features import at_least_float32
 from metarep_jax.encoders.transformer import SMALL, Block, through
 from metarep_jax.encoders.vision_transformer import VisionTransformer, grid_positions, unpatchify
 from metarep_jax.losses import masked_mean
@@ -20,7 +21,7 @@ from metarep_jax.types import Judge, Keys, Objective
 
 class PatchDecoder(nn.Module):
     """Vectors of the visible patches to all patches' pixels: a small Transformer that sees a learned vector, and its
-    place, where a patch is missing."""
+    place, where a patch is missing. Computes in the number format of the vectors; parameters and pixels are float32."""
 
     patch: int
     width: int = 128
@@ -33,15 +34,16 @@ class PatchDecoder(nn.Module):
     ) -> Float[Array, "n l patch"]:
         h, w, c = size
         place = grid_positions((h, w), self.patch, self.width)
-        x = nn.Dense(self.width)(states)
+        dtype = states.dtype
+        x = nn.Dense(self.width, dtype=dtype)(states)
         first, kept = jnp.split(x, [x.shape[1] - visible.shape[1]], axis=1)  # the readout's own vector, if it has one
         missing = self.param("missing", SMALL, (self.width,), jnp.float32)
-        whole = jnp.broadcast_to(missing, (len(x), *place.shape))
-        whole = jax.vmap(lambda row, at, value: row.at[at].set(value))(whole, visible, kept.astype(whole.dtype))
-        x = jnp.concatenate([first, whole + place], axis=1)
-        blocks = [Block(self.heads, name=f"block{index + 1}") for index in range(self.depth)]
-        x = nn.LayerNorm()(through(self, blocks, x, None))[:, first.shape[1] :]
-        return nn.Dense(self.patch**2 * c)(x)
+        whole = jnp.broadcast_to(missing.astype(dtype), (len(x), *place.shape))
+        whole = jax.vmap(lambda row, at, value: row.at[at].set(value))(whole, visible, kept)
+        x = jnp.concatenate([first, whole + place.astype(dtype)], axis=1)
+        blocks = [Block(self.heads, dtype=dtype, name=f"block{index + 1}") for index in range(self.depth)]
+        x = nn.LayerNorm(dtype=dtype)(through(self, blocks, x, None))[:, first.shape[1] :]
+        return at_least_float32(nn.Dense(self.patch**2 * c, dtype=dtype)(x))
 
 
 def mae(

@@ -40,11 +40,14 @@ class Guesses(NamedTuple):
 
 
 class TokenHead(nn.Module):
-    """States of the encoder to logits: a dense layer, GELU and a norm, the encoder's own embeddings, and a bias."""
+    """States of the encoder to logits: a dense layer, GELU and a norm, the encoder's own embeddings, and a bias.
+
+    Logits are float32, whatever format the states have, and are computed in."""
 
     @nn.compact
     def __call__(self, states: Float[Array, "n k dim"], scores: Any) -> Float[Array, "n k vocabulary"]:
-        states = nn.LayerNorm()(nn.gelu(nn.Dense(states.shape[-1])(states)))
+        states = nn.gelu(nn.Dense(states.shape[-1], dtype=states.dtype)(states))
+        states = nn.LayerNorm(dtype=states.dtype)(states)
         logits = scores(states).astype(jnp.float32)
         return logits + self.param("bias", nn.initializers.zeros_init(), (logits.shape[-1],), jnp.float32)
 

@@ -33,7 +33,7 @@ def rotation(encoder: nn.Module, *, augment: Callable[[Array, Array], Array] | N
     References:
       Gidaris et al. 2018, https://arxiv.org/abs/1803.07728, eq. 2 and 3; section 3.2 for all four in one batch.
     """
-    net = chain(encoder=encoder, classifier=nn.Dense(TURNS))
+    net = chain(encoder=encoder, classifier=nn.Dense(TURNS, dtype=getattr(encoder, "dtype", None)))
 
     def init(key: Array, batch: dict, encoder_params: Any = None) -> tuple[Any, Any]:
         jax.eval_shape(all_turns, batch["inputs"])  # refuses images that are not square
@@ -44,7 +44,7 @@ def rotation(encoder: nn.Module, *, augment: Callable[[Array, Array], Array] | N
         images = batch["inputs"] if augment is None else augment(keys.example, batch["inputs"])
         turned, turns = all_turns(images)
         outputs, state = net.apply(params, state, turned)
-        logits = outputs["classifier"].astype(jnp.float32)
+        logits = outputs["classifier"]
         value = optax.softmax_cross_entropy_with_integer_labels(logits, turns).mean()
         return value, (state, {"rotation_accuracy": jnp.mean(logits.argmax(-1) == turns)})
 

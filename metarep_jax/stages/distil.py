@@ -153,9 +153,9 @@ def _on_episodes(settings: DistilSettings, splits: Splits, teacher: Model, compu
             log.warning("distil: %s", note)
         feed = episode_feed(splits.train, plan.episode, plan.train.batch_size)
         write_card(compute.folder, card)
-        loss = make_loss(settings.loss)
+        loss, guide = make_loss(settings.loss), teacher.learner(plan.way, compute.dtype)
         fitted = fit(
-            distil_few_shot(plan.student, teacher.learner(plan.way), teacher.params, teacher.learner_state, loss),
+            distil_few_shot(plan.student, guide, teacher.params, teacher.learner_state, loss),
             augmented_feed(feed, make_augment(settings.augment)) if has_images(splits) else feed,
             optimiser=settings.optimiser,
             config=plan.train,
@@ -240,7 +240,7 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
         write_card(compute.folder, card, settings.whiten)
         encoder = make_encoder(settings.student, axis_name=AXIS, dtype=compute.dtype)
         loss = make_loss(settings.feature_loss, axis_name=AXIS)
-        teach = _feature_teacher(teacher, settings.views, splits)
+        teach = _feature_teacher(teacher, settings.views, splits, compute.dtype)
         fitted = fit(
             distil_features(encoder, loss, teacher=teach, augment=augment, size=pool.label.shape[0], axis_name=AXIS),
             batch_feed(pool, train.batch_size),
@@ -262,11 +262,12 @@ def _by_features(settings: DistilSettings, splits: Splits, teacher: Model, compu
     )
 
 
-def _feature_teacher(teacher: Model, views: int | None, splits: Splits) -> Any:
-    """The teacher's features of each view as it comes, or those of every training image, averaged over views of it."""
+def _feature_teacher(teacher: Model, views: int | None, splits: Splits, dtype: Any) -> Any:
+    """The teacher's features of each view as it comes, in ``dtype``, or those of every training image, averaged over
+    views of it."""
     if views is not None:
         features = compute_features(averaged_features(teacher, views), splits.train.inputs)
         return targets_by_index(unit_rows(features))
     variables = teacher.encoder_params
     params, state = {"encoder": variables["params"]}, {"encoder": variables["batch_stats"]}
-    return frozen_teacher(encoder_alone(make_encoder(teacher.spec.encoder)), params, state)
+    return frozen_teacher(encoder_alone(make_encoder(teacher.spec.encoder, dtype=dtype)), params, state)
