@@ -16,12 +16,20 @@ from rich.logging import RichHandler
 
 from experiments.flags import console, parse, parse_preset, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
+from metarep_jax.data.array_cache import default_cache_dir
 from metarep_jax.data.text.tokenizer import keep_tokenizer
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity
 from metarep_jax.stages.result_cells import mean_over_models
 from metarep_jax.stages.starting_models import inputs_of_models
-from metarep_jax.train import TrainingDiverged, on_main_process, open_run, start_processes, use_cpu_devices
+from metarep_jax.train import (
+    TrainingDiverged,
+    on_main_process,
+    open_run,
+    start_processes,
+    use_compilation_cache,
+    use_cpu_devices,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +104,7 @@ def run_experiment(name: str, work: Work, config: Any) -> None:
     """
     started = time.perf_counter()
     with errors_as_messages():
-        use_cpu_devices(config.devices)
+        set_up_compilation(config.devices, config.data.cache_dir)
         if config.coordinator is not None:
             address = None if config.coordinator == "auto" else config.coordinator
             start_processes(address, config.processes, config.process_index)
@@ -137,6 +145,15 @@ def mean_report(reports: Sequence[Report]) -> Report:
     notes = [f"means over {len(reports)} seeds, with the wider interval of that over episodes and that over seeds; the"
              " figures are of the first seed"]  # fmt: skip
     return Report(mean_over_models([report.cells for report in reports], one_test=False), reports[0].figures, notes)
+
+
+def set_up_compilation(devices: int | None, cache_dir: Path | None = None) -> None:
+    """A CPU's devices, and the folder that keeps compiled programs: beside the data's cache, or $METAREP_COMPILED, or
+    none where that is "off"."""
+    use_cpu_devices(devices)
+    place = os.environ.get("METAREP_COMPILED", "")
+    if place != "off":
+        use_compilation_cache(Path(place).expanduser() if place else (cache_dir or default_cache_dir()) / "compiled")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.cli import command_line, console, errors_as_messages, parse, print_error, read_data
+from experiments.cli import (
+    command_line,
+    console,
+    errors_as_messages,
+    parse,
+    print_error,
+    read_data,
+    set_up_compilation,
+)
 from experiments.readme import ROOT
 from experiments.readme import main as draw_readme
 from experiments.tables.published import COLUMNS, published
@@ -27,7 +35,7 @@ from metarep_jax.report.plan import plan_table
 from metarep_jax.report.results import Cells, Result, write_result
 from metarep_jax.report.tables import terminal_table
 from metarep_jax.stages import Compute
-from metarep_jax.train import dividing_devices, local_devices, use_cpu_devices
+from metarep_jax.train import dividing_devices, local_devices
 
 Budget = Literal["trial", "short", "full"]
 RESULTS = ROOT / "experiments" / "results"
@@ -138,7 +146,7 @@ def run_table(table: Table, config: TableConfig, pieces: Pieces) -> None:
             return
         folder = config.folder(table.name)
         if not config.plan:
-            use_cpu_devices(config.devices)
+            set_up_compilation(config.devices)
         wanted = [piece for piece in pieces(config) if piece.row in rows]
         if config.plan:
             console.print(plan_table(wanted, folder, config.seeds))

@@ -1,5 +1,6 @@
 """Training: one loop for all stages, with its optimisers, devices, checkpoints and metrics."""
 
+from metarep_jax.train.compilation_cache import use_compilation_cache
 from metarep_jax.train.display import track
 from metarep_jax.train.divergence import TrainingDiverged
 from metarep_jax.train.fit_config import FitConfig
@@ -51,5 +52,6 @@ __all__ = [
     "start_processes",
     "track",
     "tree_digest",
+    "use_compilation_cache",
     "use_cpu_devices",
 ]
