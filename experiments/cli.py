@@ -18,6 +18,7 @@ from experiments.flags import console, parse, parse_preset, print_error
 from metarep_jax.data import DataConfig, Splits, load_splits
 from metarep_jax.data.array_cache import default_cache_dir
 from metarep_jax.data.text.tokenizer import keep_tokenizer
+from metarep_jax.files import check_on_disk
 from metarep_jax.report import markdown, results, tables
 from metarep_jax.stages.compute import Compute, data_identity
 from metarep_jax.stages.result_cells import mean_over_models
@@ -180,6 +181,7 @@ def errors_as_messages() -> Iterator[None]:
 def with_data_dir(data: DataConfig) -> DataConfig:
     """The config with $METAREP_DATA for a folder where it names none."""
     if data.data_dir is None and data.takes_data_dir and os.environ.get("METAREP_DATA"):
+        check_on_disk(os.environ["METAREP_DATA"], "METAREP_DATA")
         return dataclasses.replace(data, data_dir=Path(os.environ["METAREP_DATA"]))
     return data
 

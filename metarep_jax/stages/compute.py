@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from metarep_jax.data import Splits
+from metarep_jax.files import check_on_disk
 from metarep_jax.model import Model, is_whole, load, modules_named, save_model
 from metarep_jax.model.storage import SPEC, read_arrays, read_model
 from metarep_jax.stages.checks import flags_below
@@ -60,6 +61,7 @@ class Compute:
     ):
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
+        check_on_disk(folder, "the folder")
         own = {"folder": Path(folder).expanduser(), "seed": seed, "devices": devices, "precision": precision}
         for name, value in own.items():
             object.__setattr__(self, name, value)

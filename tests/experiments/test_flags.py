@@ -177,3 +177,12 @@ def test_refusals_name_flags_as_they_are_typed(capsys):
         with pytest.raises(SystemExit):
             parse(kind, "", args=flags)
         assert message in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "words", [["--run-folder", "gs://bucket/run"], ["--data.data-dir=gs://bucket"], ["--start", "s3://b"]]
+)
+def test_every_flag_refuses_an_address_by_its_own_name(words, capsys):
+    with pytest.raises(SystemExit):
+        parse(Config, "", args=words)
+    assert f"{words[0].partition('=')[0]} " in capsys.readouterr().out
