@@ -61,6 +61,7 @@ def image_folder(
     *,
     image_size: int | None = None,
     channels: Literal[1, 3] | None = None,
+    resample: Literal["bilinear", "bicubic", "lanczos"] = "bilinear",
     per_class: int | None = None,
     stream: bool = False,
     workers: int = 2,
@@ -71,13 +72,21 @@ def image_folder(
     Args:
       image_size: pixels a side, cut and resized; default: the images' own size, if all have the same.
       channels: converts to 1 (grey) or 3 (colour) channels; default: as they are, which must be all alike.
+      resample: the filter that resizes: bilinear, as torchvision's transforms, or sharper and slower.
       per_class: at most so many images of a class are held in memory, chosen by split_seed; default: all, streaming 50.
       stream: whether stage 1 streams its training images from the disk, for data larger than memory.
       workers: processes that read and decode a stream; 0: none, in this process.
     """
     from metarep_jax.data.images.image_folder import list_image_folder
 
-    reading = Reading(image_size=image_size, channels=channels, per_class=per_class, stream=stream, workers=workers)
+    reading = Reading(
+        image_size=image_size,
+        channels=channels,
+        resample=resample,
+        per_class=per_class,
+        stream=stream,
+        workers=workers,
+    )
     return list_image_folder(data_dir)._replace(reading=reading)
 
 
@@ -86,6 +95,7 @@ def tfds_images(
     dataset: str,
     image_size: int | None = None,
     channels: Literal[1, 3] | None = None,
+    resample: Literal["bilinear", "bicubic", "lanczos"] = "bilinear",
     per_class: int | None = None,
     stream: bool = False,
     workers: int = 2,
@@ -98,13 +108,21 @@ def tfds_images(
       dataset: its name.
       image_size: pixels a side, cut and resized; default: the images' own size, if all have the same.
       channels: converts to 1 (grey) or 3 (colour) channels; default: as they are, which must be all alike.
+      resample: the filter that resizes: bilinear, as torchvision's transforms, or sharper and slower.
       per_class: at most so many images of a class are held in memory, chosen by split_seed; default: all, streaming 50.
       stream: whether stage 1 streams its training images from the disk, for data larger than memory.
       workers: processes that read and decode a stream; 0: none, in this process.
     """
     from metarep_jax.data.images.tfds_images import tfds_records
 
-    reading = Reading(image_size=image_size, channels=channels, per_class=per_class, stream=stream, workers=workers)
+    reading = Reading(
+        image_size=image_size,
+        channels=channels,
+        resample=resample,
+        per_class=per_class,
+        stream=stream,
+        workers=workers,
+    )
     return tfds_records(dataset, data_dir, cache_dir)._replace(reading=reading)
 
 

@@ -21,7 +21,7 @@ from metarep_jax.data.text.tokens import tokenised
 from metarep_jax.types import Pool
 
 log = logging.getLogger(__name__)
-VERSION = 2  # of how images are decoded: another number makes caches anew
+VERSION = 3  # of how images are decoded: another number makes caches anew
 
 
 class Splits(NamedTuple):
@@ -154,7 +154,7 @@ def read_images(
     assert config.cache_dir is not None
     size, channels = records.reading.image_size, records.reading.channels
     chosen = "" if len(rows) == len(records.label) else digest_of_arrays([rows])
-    key = digest([VERSION, records.key, size, channels, chosen])
+    key = digest([VERSION, records.key, size, channels, records.reading.resample, chosen])
 
     def read() -> dict[str, np.ndarray]:
         return {"images": read_records(records, rows, size=size, channels=channels, progress=progress).images}

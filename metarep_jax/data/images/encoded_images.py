@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from metarep_jax.data.images.image_decoding import Encoded, Progress, decode_all
+from metarep_jax.data.images.image_decoding import FILTERS, Encoded, Progress, decode_all
 from metarep_jax.data.source_arrays import Source
 
 HELD_BESIDE_A_STREAM = 50  # images a class: enough for any episode, and for whitening
@@ -19,6 +19,7 @@ class Reading:
 
     image_size: int | None = None
     channels: int | None = None
+    resample: str = "bilinear"
     per_class: int | None = None
     stream: bool = False
     workers: int = 2
@@ -30,6 +31,8 @@ class Reading:
                 raise ValueError(f"--data.{name.replace('_', '-')} must be at least {least}, got {value}")
         if self.channels not in (None, 1, 3):
             raise ValueError(f"--data.channels must be 1 or 3, got {self.channels}")
+        if self.resample not in FILTERS:
+            raise ValueError(f"--data.resample must be one of {', '.join(FILTERS)}, got {self.resample!r}")
 
     @property
     def held_of_each(self) -> int | None:
@@ -61,7 +64,8 @@ def read_records(
 ) -> Source:
     """Decodes the images, or those of some ``rows``; ``after`` changes the result."""
     rows = np.arange(len(records.label)) if rows is None else rows
-    images = decode_all(records.files, rows.tolist(), records.what, size=size, channels=channels, progress=progress)
+    form = {"size": size, "channels": channels, "resample": records.reading.resample}
+    images = decode_all(records.files, rows.tolist(), records.what, **form, progress=progress)
     part = None if records.part is None else records.part[rows]
     return Source(after(images), records.label[rows].astype(np.int32), records.names, records.group, part)
 

@@ -1,4 +1,8 @@
-"""Encoded images to arrays of one shape: read, converted and resized by Pillow, in parallel threads."""
+"""Encoded images to arrays of one shape: read, converted and resized by Pillow, in parallel threads.
+
+A JPEG that is at least two, four or eight times as large as wanted is decoded at a half, a quarter or an eighth, and one
+that is wanted in grey without its colours; ``benchmarks/reading.py`` says how far that is from decoding all of it.
+"""
 
 import contextlib
 import io
@@ -11,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageOps
 
 Encoded = Path | bytes  # an image file, or its content
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -20,6 +25,8 @@ TURNS = {  # that bring an image of that orientation upright, by Pillow's names
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
+HOLD_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # entries of ``Image.info`` beside TIFF's tags
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 BLOCK = 64  # images that a thread takes at once
 
 
@@ -30,26 +37,33 @@ class Form(NamedTuple):
     channels: int  # 1 (grey) or 3 (colour)
     resize: bool  # whether images of other sizes are cut to their middle square and resized, or refused
     convert: bool  # whether images of other channels are converted, or refused
+    resample: str = "bilinear"  # the filter that resizes: of ``FILTERS``, each widened by how much an image shrinks
 
 
-def form_of(file: Encoded, label: str, size: int | None, channels: int | None) -> Form:
+def form_of(file: Encoded, label: str, size: int | None, channels: int | None, resample: str = "bilinear") -> Form:
     """The form asked for, with what is left open taken from one image."""
     if size and channels:
-        return Form(size, channels, True, True)
+        return Form(size, channels, True, True, resample)
     with _opened(file, label) as image:
         width, height = image.size
         if not size and width != height:
             raise ValueError(
                 f"{label} is {width}×{height} pixels, not square; set --data.image-size to crop and resize"
             )
-        return Form(size or width, channels or _channels(image, label), size is not None, channels is not None)
+        own = _channels(image, label)
+        return Form(size or width, channels or own, size is not None, channels is not None, resample)
+
+
+def ignore_pillow_warnings() -> None:
+    """From now on without Pillow's warnings, which name no file; what spoils an image is an error here."""
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Without Pillow's warnings, which name no file; what spoils an image is an error here."""
+    """The same within a block, for one thread at a time."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
+        ignore_pillow_warnings()
         yield
 
 
@@ -61,6 +75,7 @@ def decode_all(
     *,
     size: int | None = None,
     channels: int | None = None,
+    resample: str = "bilinear",
     progress: Progress | None = None,
 ) -> UInt8[np.ndarray, "n size size channels"]:
     """Decodes ``files[row]`` for every row.
@@ -71,6 +86,7 @@ def decode_all(
       what: names the data set in messages.
       size: pixels a side; None: images must be square, and of the first one's size.
       channels: 1 or 3; None: all must have as many as the first one.
+      resample: of ``FILTERS``.
       progress: called with the number of images done and of all.
 
     Raises:
@@ -78,7 +94,7 @@ def decode_all(
         for more pixels than the machine's memory holds.
     """
     first = label_of(files[rows[0]], rows[0], what)
-    form = form_of(files[rows[0]], first, size, channels)
+    form = form_of(files[rows[0]], first, size, channels, resample)
     need, memory = len(rows) * form.size**2 * form.channels, _memory()
     if need > memory:
         raise ValueError(
@@ -117,8 +133,6 @@ def decode(file: Encoded, label: str, form: Form, first: str = "the first image"
     Raises:
       ValueError: when the image cannot be read or does not fit.
     """
-    from PIL import Image, ImageOps
-
     with _opened(file, label) as image:
         own = _channels(image, label)
         if own != form.channels and not form.convert:
@@ -131,38 +145,39 @@ def decode(file: Encoded, label: str, form: Form, first: str = "the first image"
                 f"images have different sizes: {first} is {form.size}×{form.size}, {label} {image.size[0]}×"
                 f"{image.size[1]}; set --data.image-size to crop and resize them"
             )
+        mode = "L" if form.channels == 1 else "RGB"
         try:
-            image.draft(image.mode, (form.size, form.size))  # JPEG: decoded at a half, a quarter … where that suffices
+            image.draft(mode, (form.size, form.size))  # of JPEG; see above
             image.load()
-            turned = upright(image, label)
-            if turned.mode.startswith("I;16"):
-                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
-            turned = opaque(turned).convert("L" if form.channels == 1 else "RGB")
-            if turned.size != (form.size, form.size):
-                turned = ImageOps.fit(turned, (form.size, form.size), method=Image.Resampling.LANCZOS)
+            turn = quarter_turn(image, label)
+            shown = opaque(_in_8_bits(image))
+            shown = shown if shown.mode == mode else shown.convert(mode)
+            if shown.size != (form.size, form.size):
+                shown = ImageOps.fit(shown, (form.size, form.size), method=FILTERS[form.resample])
+            shown = shown if turn is None else shown.transpose(turn)
+            pixels = np.frombuffer(shown.tobytes(), np.uint8)
         except UnusableImage:
             raise
         except Exception as error:  # whatever a damaged file makes its reader raise
             raise _unreadable(label, error) from error
-    return np.asarray(turned).reshape(form.size, form.size, form.channels)
+    return pixels.reshape(form.size, form.size, form.channels)
 
 
-def upright(image: Any, label: str) -> Any:
-    """The image turned as its EXIF data say; other entries of them may be damaged.
+def quarter_turn(image: Any, label: str) -> Any:
+    """What brings the image upright, by its EXIF data, or None; other entries of them may be damaged.
 
     Raises:
       ValueError: when its EXIF data cannot be read at all.
     """
-    from PIL import Image
-
+    if HOLD_EXIF.isdisjoint(image.info) and not hasattr(image, "tag_v2"):
+        return None  # asking Pillow takes as long as a third of decoding 32 × 32 pixels
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # struct.error and others
         raise UnusableImage(
             f"{label} has damaged EXIF data ({error}); save it anew without them, such as by `exiftool -all= FILE`"
         ) from error
-    turn = TURNS.get(orientation)
-    return image if turn is None else image.transpose(Image.Transpose[turn])
+    return Image.Transpose[TURNS[orientation]] if orientation in TURNS else None
 
 
 def opaque(image: Any) -> Any:
@@ -171,8 +186,6 @@ def opaque(image: Any) -> Any:
     So icons whose shape is in their transparency alone stay visible, dark or bright. The ground depends on the image
     alone: black where its pixels, weighted by their opacity, are on average brighter than middle grey.
     """
-    from PIL import Image
-
     if not image.has_transparency_data:
         return image
     drawn = image.convert("RGBA")
@@ -191,12 +204,16 @@ def label_of(file: Encoded, row: int, what: str) -> str:
 
 
 def _opened(file: Encoded, label: str) -> Any:
-    from PIL import Image
-
     try:
         return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise _unreadable(label, error) from error
+
+
+def _in_8_bits(image: Any) -> Any:
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _channels(image: Any, label: str) -> int:

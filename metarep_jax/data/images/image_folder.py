@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from PIL import Image
+
 from metarep_jax.data.array_cache import digest
 from metarep_jax.data.class_folders import read_class_folders
 from metarep_jax.data.images.encoded_images import Records
@@ -20,8 +22,7 @@ def list_image_folder(root: Path | None) -> Records:
       FileNotFoundError: when no folder is given, or it does not exist.
       ValueError: when it holds no images, or images with and without a class side by side.
     """
-    from PIL import Image
-
+    Image.preinit()  # the common formats first: opening a file asks them in the order in which they came
     endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
     walk = walk_files(root, endings - {".h5", ".hdf", ".pdf", ".mpg", ".mpeg"}, "images that Pillow reads", WANTED)
     read = read_class_folders([file.name for file in walk.files], walk.root, "images", WANTED)

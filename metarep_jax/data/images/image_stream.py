@@ -3,21 +3,23 @@
 import atexit
 import json
 import weakref
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
 from metarep_jax.data.images.encoded_images import Records
-from metarep_jax.data.images.image_decoding import Form, decode, label_of
+from metarep_jax.data.images.image_decoding import Form, decode, ignore_pillow_warnings, label_of
 from metarep_jax.data.protocols import divide
 from metarep_jax.data.splits import Splits, labelled
 
 Batch = dict[str, np.ndarray]
-AHEAD = 2  # batches that each process decodes or holds ready; Pillow lets threads work side by side
+VERSION = 2  # of the order of rows: positions in another are refused
+ENDLESS = 1 << 40  # batches
+AHEAD = 2  # batches that each process holds ready; without processes, that threads decode side by side
 
 
 def stream_reader(
@@ -51,34 +53,57 @@ def stream_reader(
     if not len(rows):
         raise ValueError(f"{records.what} has no training images to stream")
     _, height, _, channels = splits.train.inputs.shape
-    form = Form(height, channels, records.reading.image_size is not None, records.reading.channels is not None)
+    reading = records.reading
+    form = Form(height, channels, reading.image_size is not None, reading.channels is not None, reading.resample)
     each = size // processes
-    own = slice(process * each, (process + 1) * each)
-    load = partial(_load, records=records, rows=rows, label=label[rows].astype(np.int32), form=form)
-    return GrainReader(load, len(rows), size, own, seed, records.reading.workers, records.key)
+    order = EpochOrder(len(rows), size, slice(process * each, (process + 1) * each), seed)
+    load = _Load(order, records, rows, label[rows].astype(np.int32), form, shared=reading.workers > 0)
+    return GrainReader(load, order, reading.workers, records.key)
+
+
+class EpochOrder(NamedTuple):
+    """Which rows a batch holds, of endless epochs, each a new order of all rows. A batch may touch several."""
+
+    rows: int
+    size: int  # of the global batch
+    own: slice  # this process's part of it
+    seed: int
+
+    def batch(self, number: int) -> Int[np.ndarray, " m"]:
+        """This process's rows of that batch, counted from 0."""
+        place = np.arange(number * self.size, (number + 1) * self.size)[self.own]
+        index = np.empty(len(place), np.int32)
+        for epoch in np.unique(place // self.rows).tolist():
+            within = place // self.rows == epoch
+            index[within] = _permutation(self.rows, self.seed, epoch)[place[within] % self.rows]
+        return index
+
+
+@lru_cache(maxsize=2)
+def _permutation(rows: int, seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
+    return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
 class GrainReader:
     """An endless iterator of batches whose position can be saved: a ``types.Reader``. ``rows`` counts an epoch's.
 
-    Grain shuffles the rows' numbers, cuts them into batches, and has them loaded by threads or processes, ahead of
-    their use.
+    Grain counts the batches, and has them loaded by threads or processes, ahead of their use.
     """
 
-    def __init__(self, load: Any, rows: int, size: int, own: slice, seed: int, workers: int, key: str):
+    def __init__(self, load: Callable[[int], Batch], order: EpochOrder, workers: int, key: str):
         import grain
         from absl import flags
 
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's worker processes ask for absl's flags, which tyro does not parse
-        endless = 2**60 // rows  # epochs; Grain's own endless repetition overflows in batches of one
-        numbers = grain.MapDataset.range(rows).shuffle(seed=seed).repeat(endless)
-        batches = numbers.batch(size).map(partial(_part, own=own)).map(load)
-        reading = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
-        workers_ = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
-        self._dataset = batches.to_iter_dataset(reading).mp_prefetch(workers_)
-        self._made_of = {"rows": rows, "size": size, "seed": seed, "workers": workers, "data": key}
-        self.rows = rows  # of an epoch, over all processes
+        batches = grain.MapDataset.range(ENDLESS).map(load)
+        threads = 0 if workers else AHEAD  # beside others, a thread costs a process more than it gives
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
+        self._dataset = batches.to_iter_dataset(reading).mp_prefetch(processes, _begin_worker)
+        of = {"rows": order.rows, "size": order.size, "seed": order.seed, "workers": workers, "data": key}
+        self._made_of = of | {"order": VERSION}
+        self.rows = order.rows  # of an epoch, over all processes
         self._iterator: Any = None
         atexit.register(_close, weakref.ref(self))  # worker processes must end before the interpreter does
 
@@ -120,16 +145,36 @@ class GrainReader:
         return self._iterator
 
 
-def _part(rows: Int[np.ndarray, " n"], own: slice) -> Int[np.ndarray, " m"]:
-    return np.asarray(rows)[own]
+class _Load(NamedTuple):
+    """Decodes the batch of a number; in a process beside this one (``shared``) into memory shared with it."""
+
+    order: EpochOrder
+    records: Records
+    rows: Int[np.ndarray, " n"]
+    label: Int[np.ndarray, " n"]
+    form: Form
+    shared: bool
+
+    def __call__(self, number: int) -> Batch:
+        from grain.multiprocessing import SharedMemoryArray
+
+        index = self.order.batch(number)
+        shape = (len(index), self.form.size, self.form.size, self.form.channels)
+        inputs = SharedMemoryArray(shape, np.uint8) if self.shared else np.empty(shape, np.uint8)
+        try:
+            for place, row in enumerate(self.rows[index].tolist()):
+                file = self.records.files[row]
+                inputs[place] = decode(file, label_of(file, row, self.records.what), self.form)
+        except BaseException:
+            if isinstance(inputs, SharedMemoryArray):
+                inputs.unlink_on_del()
+            raise
+        return {"inputs": inputs, "index": index, "label": self.label[index]}
 
 
-def _load(index: Int[np.ndarray, " n"], records: Records, rows: np.ndarray, label: np.ndarray, form: Form) -> Batch:
-    images = []
-    for row in rows[index].tolist():
-        file = records.files[row]
-        images.append(decode(file, label_of(file, row, records.what), form))
-    return {"inputs": np.stack(images), "index": index.astype(np.int32), "label": label[index]}
+def _begin_worker(number: int, count: int) -> None:
+    del number, count
+    ignore_pillow_warnings()
 
 
 def _close(reader: "weakref.ref[GrainReader]") -> None:

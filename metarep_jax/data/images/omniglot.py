@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metarep_jax.data.array_cache import cached, digest, file_facts
-from metarep_jax.data.images.encoded_images import Records, read_records
+from metarep_jax.data.images.encoded_images import Reading, Records, read_records
 from metarep_jax.data.images.image_decoding import Progress
 from metarep_jax.data.images.tfds_images import TfdsImages, prepare, quiet
 from metarep_jax.data.source_arrays import Source, from_arrays, to_arrays
@@ -108,7 +108,9 @@ def omniglot_records(places: dict[str, Path], folder: Path) -> Records:
         names += characters.tolist()
         group += [part] * len(characters)
         images.append(source)
-    return Records(_Joined(images), np.concatenate(label), tuple(names), tuple(group), "Omniglot", str(folder))
+    reading = Reading(resample="lanczos")
+    labels = np.concatenate(label)
+    return Records(_Joined(images), labels, tuple(names), tuple(group), "Omniglot", str(folder), reading=reading)
 
 
 class _Joined(Sequence):
