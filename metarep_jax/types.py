@@ -134,7 +134,10 @@ class Feed(NamedTuple):
 
 @runtime_checkable
 class Reader(Protocol):
-    """A host iterator whose position can be saved and restored."""
+    """A host iterator whose position can be saved and restored.
+
+    It may have ``close()``, and ``advice``: what to do where training waits for it, as the end of a sentence.
+    """
 
     def __next__(self) -> PyTree: ...
     def __iter__(self) -> Iterator[PyTree]: ...

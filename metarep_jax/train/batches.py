@@ -114,14 +114,7 @@ class ReaderSource:
             if isinstance(batch, BaseException):
                 raise batch
             batches.append(batch)
-        batches += batches[-1:] * (self.most - count)  # one shape, hence one compilation; never looked at
-        local = len(own_devices(self._devices))
-
-        def stacked(*leaves: np.ndarray) -> np.ndarray:
-            split = np.stack([leaf.reshape(self._accumulate, local, -1, *leaf.shape[1:]) for leaf in leaves])
-            return np.moveaxis(split, 2, 0)  # [device, turn, micro, row, ...]
-
-        self._prepared = shard(jax.tree.map(stacked, *batches), self._devices), position
+        self._prepared = shard(jax.tree.map(self._laid_out, *batches), self._devices), position
 
     def batch_at(self, arrays: PyTree, root: Any, turn: Any, step: Any, micro: Any, part: Any) -> PyTree:
         """One device's share of a micro-batch; pure, runs inside the dispatch on its share of ``take``'s arrays."""
@@ -150,6 +143,15 @@ class ReaderSource:
         if self._thread is not None:
             self._thread.join(timeout=5)
         getattr(self._reader, "close", lambda: None)()
+
+    def _laid_out(self, *leaves: np.ndarray) -> np.ndarray:
+        """[device, turn, micro, row, ...] of the turns' leaves; of one shape, and so one compilation, by zeros."""
+        split = (self._accumulate, len(own_devices(self._devices)), -1)
+        parts = [leaf.reshape(*split, *leaf.shape[1:]).swapaxes(0, 1) for leaf in leaves]
+        whole = np.zeros((parts[0].shape[0], self.most, *parts[0].shape[1:]), parts[0].dtype)  # unused turns stay free
+        for turn, part in enumerate(parts):
+            whole[:, turn] = part
+        return whole
 
     def _read_ahead(self) -> None:
         try:

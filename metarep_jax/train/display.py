@@ -46,12 +46,10 @@ def track(
 
 
 @contextlib.contextmanager
-def track_training(
-    description: str, start: int, total: int, *, visible: bool = True
-) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Gives a function ``show(step, metrics)`` to call after every dispatch."""
+def track_training(description: str, start: int, total: int, *, visible: bool = True) -> Iterator[Callable[..., None]]:
+    """Gives a function ``show(step, metrics, more="")`` to call after every dispatch."""
     with track(description, total, start=start, note="compiling", visible=visible) as advance:
-        yield lambda step, metrics: advance(step, metrics_in_words(metrics))
+        yield lambda step, metrics, more="": advance(step, ", ".join(filter(None, (metrics_in_words(metrics), more))))
 
 
 def metrics_in_words(metrics: dict[str, float]) -> str:

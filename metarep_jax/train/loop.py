@@ -29,6 +29,7 @@ from metarep_jax.train.storage.inputs import Inputs
 from metarep_jax.train.storage.resume import Position, load_position, save_position
 from metarep_jax.train.storage.run_folder import hold_folder
 from metarep_jax.train.trainable import has_refresh
+from metarep_jax.train.waiting import WaitingTime
 from metarep_jax.types import Feed, Metrics, Trainable
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,8 @@ def fit(
         show = stack.enter_context(track_training(description, step, last, visible=visible))
         say = warn_once(warn, log.warning)
         pace, dispatches, stop = StepsPerDispatch(source.most), 0, 0
+        waiting = WaitingTime(feed.reader, description)
+        stack.callback(waiting.close)
 
         def steps_after(step: int) -> int:
             return min(pace.count, next_stop(step, last, *periods) - step)
@@ -171,7 +174,8 @@ def fit(
                 train, metrics = dispatch(train, source.take(count), roots, np.int32(count))
                 upcoming = steps_after(step + count)
                 if upcoming:
-                    source.prepare(upcoming)  # while the devices work
+                    with waiting.measure(began, metrics):
+                        source.prepare(upcoming)  # while the devices work
                 new_rows = {name: leaf[:count] for name, leaf in unreplicate(metrics).items()}  # waits for them
             stop = pace.update(count, time.perf_counter() - began, signal_number())
             check_finite(new_rows, step, f"{description} in {folder}")
@@ -183,13 +187,14 @@ def fit(
             if is_due(config.log_every, step, last) or validates:
                 line, rows = mean_metrics(rows, seeds), {}
                 say(line)
-                lines.write_timing(step, seconds_per_step=(time.perf_counter() - line_began) / (step - line_step))
+                seconds_per_step = (time.perf_counter() - line_began) / (step - line_step)
+                lines.write_timing(step, seconds_per_step=seconds_per_step, **waiting.end_line())
                 line_step, line_began = step, time.perf_counter()
                 if validates and validate is not None:
                     line |= mean_over_seeds(_validate(validate, train, step, config.seeds, select), seeds)
                     line_began = time.perf_counter()
                 lines.write(step, line)
-            show(step, line or mean_metrics(rows, seeds))
+            show(step, line or mean_metrics(rows, seeds), waiting.in_words())
             if refresh_every and step < last and step % refresh_every == 0:
                 _refresh(source, trainable, roots, train, step)
             if stop or (validates and select) or is_due(config.checkpoint_every, step, last):

@@ -36,13 +36,12 @@ class MetricsLog:
     def write(self, step: int, metrics: Metrics) -> None:
         """One line of ``metrics`` (floats) after ``step`` updates."""
         self._append("metrics", {"step": step, **metrics})
-        if self._board is not None:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
+        self._show(step, metrics)
 
     def write_timing(self, step: int, **timing: float) -> None:
         """One line of wall-clock measures, kept out of the metrics because no two runs agree on them."""
         self._append("timing", {"step": step, **timing})
+        self._show(step, {f"timing/{name}": value for name, value in timing.items()})
 
     def flush(self) -> None:
         """Hands everything to the operating system: what was written outlives this process."""
@@ -50,6 +49,11 @@ class MetricsLog:
             file.flush()
         if self._board is not None:
             self._board.flush()
+
+    def _show(self, step: int, values: Metrics) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def _append(self, name: str, line: dict) -> None:
         if name in self._files:

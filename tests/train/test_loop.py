@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import re
+import time
 
 import chex
 import jax
@@ -118,8 +119,10 @@ def test_metrics_are_means_over_the_steps_of_a_line(tmp_path):
 class Stream:
     """The pool's own batches, as a host reader that remembers where it stands."""
 
-    def __init__(self, seed=0, fail_at=None):
-        self.at, self.feed, self.fail_at = 0, tiny.feed(), fail_at
+    advice = "let it sleep less"
+
+    def __init__(self, seed=0, fail_at=None, seconds=0.0):
+        self.at, self.feed, self.fail_at, self.seconds = 0, tiny.feed(), fail_at, seconds
         self.root = jax.random.split(jax.random.key(seed), 3)[1]
         self.draw = jax.jit(lambda step: self.feed.draw(self.feed.pool, self.root, step, 0, 1))
 
@@ -129,6 +132,7 @@ class Stream:
     def __next__(self):
         if self.fail_at is not None and self.at >= self.fail_at:
             raise OSError(f"image {self.at}.png is truncated")
+        time.sleep(self.seconds)
         self.at += 1
         return jax.device_get(self.draw(self.at - 1))
 
@@ -149,6 +153,19 @@ def test_a_stream_goes_on_from_the_last_batch_used_and_not_the_last_read(plain, 
         run(tmp_path, feed=Feed(tiny.SIZE, None, reader=Stream()), checkpoint_every=2, nan_at=4)
     resumed = run(tmp_path, feed=Feed(tiny.SIZE, None, reader=Stream()), checkpoint_every=2)
     assert_close(resumed.params, plain.params)
+
+
+def test_a_run_whose_reader_is_slow_says_how_long_its_devices_wait(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        shown = {"steps": 16, "log_every": 4, "progress": True, "tensorboard": True}
+        run(tmp_path, feed=Feed(tiny.SIZE, None, reader=Stream(seconds=0.05)), **shown)
+    shares = [line.get("waiting_share", 0.0) for line in read_lines(tmp_path / "timing.jsonl")]
+    assert len(shares) == 4 and all(0 <= share <= 1 for share in shares) and max(shares) > 0.8
+    assert re.search(r"the devices wait for data \d+% of the time; let it sleep less", caplog.text)
+    assert re.search(r"train: step 16 of 16, .*; loss .*, waits for data \d+%", caplog.text)
+    [events] = (tmp_path / "tensorboard").iterdir()
+    assert b"timing/waiting_share" in events.read_bytes()
+    assert "waiting" not in (tmp_path / "metrics.jsonl").read_text()  # no two runs agree on it
 
 
 def test_an_error_of_the_reader_is_raised_where_it_matters(tmp_path):

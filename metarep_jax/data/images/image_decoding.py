@@ -1,7 +1,8 @@
 """Encoded images to arrays of one shape: read, converted and resized by Pillow, in parallel threads.
 
-A JPEG that is at least two, four or eight times as large as wanted is decoded at a half, a quarter or an eighth, and one
-that is wanted in grey without its colours; ``benchmarks/reading.py`` says how far that is from decoding all of it.
+A JPEG whose shorter side is at least two, four or eight times what is wanted is decoded at a half, a quarter or an
+eighth, and one that is wanted in grey without its colours. ``experiments/benchmarks/reading.py`` measures how far the
+pixels are then from those of the whole image. The result depends on the file and the form alone.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ TURNS = {  # that bring an image of that orientation upright, by Pillow's names
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
-HOLD_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # entries of ``Image.info`` beside TIFF's tags
+HOLD_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # entries of ``Image.info``, beside tags
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 BLOCK = 64  # images that a thread takes at once
 

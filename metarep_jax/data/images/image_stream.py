@@ -2,8 +2,9 @@
 
 import atexit
 import json
+import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -57,8 +58,8 @@ def stream_reader(
     form = Form(height, channels, reading.image_size is not None, reading.channels is not None, reading.resample)
     each = size // processes
     order = EpochOrder(len(rows), size, slice(process * each, (process + 1) * each), seed)
-    load = _Load(order, records, rows, label[rows].astype(np.int32), form, shared=reading.workers > 0)
-    return GrainReader(load, order, reading.workers, records.key)
+    load = Load(order, records, rows, label[rows].astype(np.int32), form, shared=reading.workers > 0)
+    return GrainReader(load, reading.workers, records.key)
 
 
 class EpochOrder(NamedTuple):
@@ -90,7 +91,7 @@ class GrainReader:
     Grain counts the batches, and has them loaded by threads or processes, ahead of their use.
     """
 
-    def __init__(self, load: Callable[[int], Batch], order: EpochOrder, workers: int, key: str):
+    def __init__(self, load: "Load", workers: int, key: str):
         import grain
         from absl import flags
 
@@ -101,11 +102,23 @@ class GrainReader:
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
         self._dataset = batches.to_iter_dataset(reading).mp_prefetch(processes, _begin_worker)
+        order, self._size, self._workers = load.order, load.form.size, workers
         of = {"rows": order.rows, "size": order.size, "seed": order.seed, "workers": workers, "data": key}
         self._made_of = of | {"order": VERSION}
         self.rows = order.rows  # of an epoch, over all processes
         self._iterator: Any = None
         atexit.register(_close, weakref.ref(self))  # worker processes must end before the interpreter does
+
+    @property
+    def advice(self) -> str:
+        """What to do where training waits for this reader."""
+        cores = os.cpu_count() or 1
+        if self._workers < cores:
+            return f"read with more processes, --data.workers: now {self._workers}, this machine has {cores} cores"
+        return (
+            f"--data.workers {self._workers} keeps all {cores} cores reading: save the images at {self._size} pixels, "
+            "or hold them in memory, without --data.stream"
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -141,11 +154,13 @@ class GrainReader:
 
     def _started(self) -> Any:
         if self._iterator is None:
+            if not self._workers:
+                ignore_pillow_warnings()
             self._iterator = iter(self._dataset)
         return self._iterator
 
 
-class _Load(NamedTuple):
+class Load(NamedTuple):
     """Decodes the batch of a number; in a process beside this one (``shared``) into memory shared with it."""
 
     order: EpochOrder
