@@ -5,12 +5,14 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from metarep_jax.data import DataConfig, load_splits
-from metarep_jax.data.images.encoded_images import some_of_each
+from metarep_jax.data.images.encoded_images import Reading, some_of_each
 from metarep_jax.data.images.image_decoding import decode_all
 from metarep_jax.data.images.image_folder import list_image_folder
+
+BICUBIC = Image.Resampling.BICUBIC
 
 
 def config(root, **changed):
@@ -196,6 +198,50 @@ def test_truncated_exif_data_spoil_no_image_and_warn_of_nothing(tmp_path):
     entry = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0"
     Image.new("RGB", (4, 4)).save(tmp_path / "cut.jpg", exif=entry)
     assert decode_all([tmp_path / "cut.jpg"], [0], "test").shape == (1, 4, 4, 3)
+
+
+def photograph(width, height):
+    """Smooth colours under a little noise."""
+    random = np.random.default_rng(0)
+    smooth = Image.fromarray(random.integers(40, 216, (6, 8, 3), np.uint8)).resize((width, height), BICUBIC)
+    return Image.fromarray((np.asarray(smooth) + random.normal(0, 4, (height, width, 3))).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "decoded"),
+    [(63, 47, (63, 47)), (81, 65, (41, 33)), (160, 130, (40, 33)), (256, 300, (32, 38)), (901, 700, (113, 88))],
+)
+def test_a_jpeg_is_decoded_at_a_fraction_where_that_leaves_enough_pixels(tmp_path, monkeypatch, width, height, decoded):
+    photograph(width, height).save(tmp_path / "photo.jpg", quality=95)
+    with Image.open(tmp_path / "photo.jpg") as image:
+        whole = np.asarray(ImageOps.fit(image, (32, 32), method=Image.Resampling.BILINEAR)).astype(int)
+    seen, load = [], Image.Image.load
+    monkeypatch.setattr(Image.Image, "load", lambda image: seen.append(image.size) or load(image))
+    (found,) = decode_all([tmp_path / "photo.jpg"], [0], "test", size=32, channels=3)
+    assert seen[0] == decoded and min(decoded) >= 32
+    assert np.abs(found - whole).mean() <= (0 if decoded == (width, height) else 2)  # of 255
+
+
+def test_a_colour_jpeg_wanted_in_grey_is_its_luminance(tmp_path):
+    photograph(40, 40).save(tmp_path / "photo.jpg", quality=95)
+    (found,) = decode_all([tmp_path / "photo.jpg"], [0], "test", size=40, channels=1)
+    with Image.open(tmp_path / "photo.jpg") as image:
+        converted = np.asarray(image.convert("L")).astype(int)
+    assert np.abs(found[..., 0] - converted).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
+def test_images_are_resized_by_the_filter_asked_for(image_folder, name):
+    random = np.random.default_rng(0)
+    for file in image_folder.rglob("*.png"):
+        Image.fromarray(random.integers(0, 256, (9, 9), np.uint8)).save(file)
+    splits = load_splits(config(image_folder, image_size=5, **({} if name == "bilinear" else {"resample": name})))
+    first = image_folder / splits.class_names["train"][0] / "0.png"
+    with Image.open(first) as image:
+        wanted = np.asarray(image.resize((5, 5), Image.Resampling[name.upper()]))
+    assert (np.asarray(splits.train.inputs)[..., 0] == wanted).all((1, 2)).any()
+    with pytest.raises(ValueError, match=r"--data\.resample must be one of bilinear, bicubic, lanczos, got 'box'"):
+        Reading(resample="box")
 
 
 def _exif_with_a_broken_rational():

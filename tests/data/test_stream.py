@@ -1,6 +1,7 @@
 """Streams through Grain: the same batches for any number of processes, and exact continuation."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -115,6 +116,40 @@ def test_an_image_that_cannot_be_read_is_named_while_streaming(streamed, image_f
             next(reader)
     finally:
         reader.close()
+
+
+def test_pillow_warnings_in_reading_processes_stay_there(streamed, image_folder, capfd, recwarn):
+    entry = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0"  # cut short: Pillow warns
+    for file in [*image_folder.rglob("*.png")]:
+        Image.new("RGB", (6, 6)).save(file.with_suffix(".jpg"), exif=entry)
+        file.unlink()
+    for workers in (0, 1):
+        reader = stream_reader(streamed(workers), SIZE)
+        try:
+            assert next(reader)["inputs"].shape == (SIZE, 6, 6, 3)
+        finally:
+            reader.close()
+    assert "PIL" not in capfd.readouterr().err and not recwarn.list
+
+
+def test_a_reader_that_is_too_slow_advises_more_processes_up_to_the_cores(streamed, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert "--data.workers: now 2, this machine has 4 cores" in stream_reader(streamed(2), SIZE).advice
+    assert "save the images at 6 pixels" in stream_reader(streamed(4), SIZE).advice
+
+
+def test_batches_decoded_by_processes_leave_no_shared_memory_behind(streamed):
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        pytest.skip("shared memory has no folder here")
+    reader = stream_reader(streamed(2), SIZE)
+    before = {*place.iterdir()}
+    try:
+        batches = take(reader, 3)
+    finally:
+        reader.close()
+    assert len(batches) == 3
+    assert not {file for file in {*place.iterdir()} - before if file.name.startswith("psm_")}
 
 
 def test_what_cannot_be_streamed_is_refused(streamed, tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 Encoded = Path | bytes  # an image file, or its content
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -148,13 +148,13 @@ def decode(file: Encoded, label: str, form: Form, first: str = "the first image"
             )
         mode = "L" if form.channels == 1 else "RGB"
         try:
-            image.draft(mode, (form.size, form.size))  # of JPEG; see above
+            reduced = image.draft(mode, (form.size, form.size))  # of JPEG, see above: its mode, and what it covers
+            width, height = image.size if reduced is None else reduced[1][2:]  # of 65 pixels reduced to 33: 32.5
             image.load()
             turn = quarter_turn(image, label)
             shown = opaque(_in_8_bits(image))
             shown = shown if shown.mode == mode else shown.convert(mode)
-            if shown.size != (form.size, form.size):
-                shown = ImageOps.fit(shown, (form.size, form.size), method=FILTERS[form.resample])
+            shown = _middle_square(shown, float(width), float(height), form)
             shown = shown if turn is None else shown.transpose(turn)
             pixels = np.frombuffer(shown.tobytes(), np.uint8)
         except UnusableImage:
@@ -209,6 +209,16 @@ def _opened(file: Encoded, label: str) -> Any:
         return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise _unreadable(label, error) from error
+
+
+def _middle_square(image: Any, width: float, height: float, form: Form) -> Any:
+    """The middle square of the image's upper left ``width`` × ``height`` pixels, resized to the form's size."""
+    if image.size == (width, height) == (form.size, form.size):
+        return image
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((form.size, form.size), FILTERS[form.resample], box=box)
 
 
 def _in_8_bits(image: Any) -> Any:
