@@ -28,6 +28,7 @@ from metarep_jax.data.splits import Splits, labelled
 AHEAD = 2  # batches that a process of either side reads ahead
 LEAST_SECONDS = 5.0  # of measuring a column
 TURN_SECONDS = 1.5  # of one side before the other has its turn
+SETTLING_SECONDS = 1.5  # before a turn counts: the other side's processes still fill what they hold ready
 CHECKED = 16  # images whose pixels are compared
 SEED = 0
 
@@ -124,7 +125,7 @@ def measure(root: Path, cache: Path, folder: Folder, workers: int, peers: bool, 
         for step in steps.values():
             step()  # its processes have started
         left = max(LEAST_SECONDS, seconds - (time.perf_counter() - begin))
-        rates = take_turns(steps, left, skipped=workers * (AHEAD + 2), size=folder.batch)
+        rates = take_turns(steps, left, held=workers * (2 * AHEAD + 2), size=folder.batch)
     finally:
         reader.close()
     cells |= {name: common.median_cell(found) for name, found in rates.items()}
@@ -133,28 +134,33 @@ def measure(root: Path, cache: Path, folder: Folder, workers: int, peers: bool, 
     return cells
 
 
-def take_turns(
-    steps: dict[str, Callable[[], Any]], seconds: float, *, skipped: int, size: int
-) -> dict[str, np.ndarray]:
-    """Examples a second in each turn of each side, in both orders; a turn's first ``skipped`` batches were read before.
+def take_turns(steps: dict[str, Callable[[], Any]], seconds: float, *, held: int, size: int) -> dict[str, np.ndarray]:
+    """Examples a second in each turn of each side, in both orders.
 
     Args:
       steps: take a batch of ``size``.
       seconds: in all; at least two turns of each side.
+      held: batches that may have been read before a turn, and do not count.
     """
     rates: dict[str, list[float]] = {name: [] for name in steps}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or min(map(len, rates.values())) < 2:
         order = list(steps) if len(rates[next(iter(steps))]) % 2 == 0 else list(steps)[::-1]
         for name in order:
-            for _ in range(skipped):
-                steps[name]()
-            begin, count = time.perf_counter(), 0
-            while time.perf_counter() - begin < TURN_SECONDS:
-                steps[name]()
-                count += size
-            rates[name].append(count / (time.perf_counter() - begin))
+            run_for(steps[name], SETTLING_SECONDS, least=held)
+            begin = time.perf_counter()
+            batches = run_for(steps[name], TURN_SECONDS)
+            rates[name].append(batches * size / (time.perf_counter() - begin))
     return {name: np.asarray(found) for name, found in rates.items()}
+
+
+def run_for(step: Callable[[], Any], seconds: float, least: int = 1) -> int:
+    """Steps for so long, at least ``least`` of them; how many."""
+    end, count = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or count < least:
+        step()
+        count += 1
+    return count
 
 
 def training_files(splits: Splits) -> list[Path]:
