@@ -120,7 +120,7 @@ def measure(root: Path, cache: Path, folder: Folder, workers: int, peers: bool, 
         sides["torch"] = torch_batches(files, folder, workers)
     try:
         if peers:
-            cells["pixel_difference"] = _cell(pixel_difference(next(reader), files, folder.side))
+            cells["pixel_difference"] = pixel_difference(next(reader), files, folder.side)
         steps = {name: (lambda batches=batches: next(batches)) for name, batches in sides.items()}
         for step in steps.values():
             step()  # its processes have started
@@ -130,7 +130,7 @@ def measure(root: Path, cache: Path, folder: Folder, workers: int, peers: bool, 
         reader.close()
     cells |= {name: common.median_cell(found) for name, found in rates.items()}
     if peers:
-        cells["ratio"] = _cell(cells["ours"]["mean"] / cells["torch"]["mean"], cells["ours"]["n"])
+        cells["ratio"] = common.median_cell(rates["ours"] / rates["torch"])  # of turns that follow each other
     return cells
 
 
@@ -170,8 +170,8 @@ def training_files(splits: Splits) -> list[Path]:
     return [records.files[row] for row in np.flatnonzero(part == 0).tolist()]
 
 
-def pixel_difference(batch: dict[str, np.ndarray], files: Sequence[Path], side: int) -> float:
-    """Mean absolute difference, of 255, of our pixels to those of whole images.
+def pixel_difference(batch: dict[str, np.ndarray], files: Sequence[Path], side: int) -> dict[str, Any]:
+    """The cell of the mean absolute difference, of 255, of our pixels to those of whole images.
 
     Raises:
       ValueError: where it is so large that these cannot be the same images.
@@ -181,7 +181,7 @@ def pixel_difference(batch: dict[str, np.ndarray], files: Sequence[Path], side: 
     difference = float(np.abs(batch["inputs"][:CHECKED].astype(int) - theirs).mean())
     if difference > 4:
         raise ValueError(f"pixels differ from PyTorch's by {difference:.1f} of 255 on average; they should be the same")
-    return difference
+    return {"mean": difference, "ci95": None, "n": len(theirs)}
 
 
 class TorchImages:
@@ -236,10 +236,6 @@ def torch_batches(files: Sequence[Path], folder: Folder, workers: int) -> Iterat
             multiprocessing_context="spawn",
         )
     )
-
-
-def _cell(value: float, n: int = CHECKED) -> dict[str, Any]:
-    return {"mean": value, "ci95": None, "n": n}
 
 
 if __name__ == "__main__":
