@@ -1,8 +1,4 @@
-"""What benchmarks share: candidates timed in turn on one machine, its matrix-product rate, and the result file.
-
-On a machine whose clock changes with its load, times of different runs do not compare: candidates alternate within one
-run, medians are reported, and the rate of a large matrix product is measured among them.
-"""
+"""What benchmarks share: their flags, the training loop's own step, and the result file."""
 
 import dataclasses
 import importlib.util
@@ -15,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+import tyro
 from rich.console import Console
 
+from experiments.benchmarks.timing import Candidate
 from metarep_jax.report import results, tables
 from metarep_jax.train import OptimiserConfig, local_devices, make_optimiser, use_cpu_devices
 from metarep_jax.train.parallel import check_batch, map_step, replicate, shard
@@ -26,10 +23,6 @@ from metarep_jax.train.step import TrainState, make_roots, make_update
 from metarep_jax.types import Trainable, batch_axis
 
 console = Console()
-Candidate = Callable[[], Any]  # one step, finished when it returns
-
-SIDE = 2048  # of the matrix product that measures the machine's rate: large enough to reach it, 17 GFLOP a product
-TURN_SECONDS = 0.25  # of one candidate before the next has its turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +49,14 @@ class PeerBenchmarkConfig(BenchmarkConfig):
 
     peers: bool = True
     """Also time PyTorch (extra "peers")."""
+
+
+def run(main: Callable[[Any], None], config: type[BenchmarkConfig], description: str | None) -> None:
+    """``main`` of the command line's config; an error that a user can act on ends it with its message."""
+    from experiments.cli import errors_as_messages
+
+    with errors_as_messages():
+        main(tyro.cli(config, description=description))
 
 
 def start(config: BenchmarkConfig) -> list:
@@ -113,92 +114,21 @@ def pretraining_step(
     return training_step(trainable, params, state, batch, devices=devices, optimiser=made)
 
 
+def first_step(name: str, step: Candidate, last: list) -> list[float]:
+    """Takes the first step, which compiles, and says so; returns its loss and the gradient's norm."""
+    begin = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - begin
+    loss, norm = (float(last[1][metric][0]) for metric in ("loss", "gradient_norm"))
+    console.print(f"{name}: compiled in {seconds:.1f} s, first loss {loss:.5f}, gradient {norm:.5f}", highlight=False)
+    return [loss, norm]
+
+
 def set_torch_threads(devices: list) -> None:
     """As many threads for PyTorch as ours has devices (all cores where ours has an accelerator)."""
     import torch
 
     torch.set_num_threads(len(devices) if devices[0].platform == "cpu" else os.cpu_count() or 1)
-
-
-def alternate(candidates: Mapping[str, Candidate], seconds: float) -> dict[str, np.ndarray]:
-    """Times of one step in ms, candidates taking turns for ``seconds`` in all, after a warm-up of two steps each.
-
-    The first step of a turn is not counted: caches hold the last candidate's arrays, and its threads may still spin.
-    """
-    for step in candidates.values():
-        step()
-        step()
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or min(map(len, times.values())) < 3:
-        for name, step in candidates.items():
-            step()
-            turn = time.perf_counter()
-            while True:
-                begin = time.perf_counter()
-                step()
-                now = time.perf_counter()
-                times[name].append(1e3 * (now - begin))
-                if now - turn > TURN_SECONDS:
-                    break
-    return {name: np.asarray(found) for name, found in times.items()}
-
-
-def matrix_products(devices: list, peers: bool) -> dict[str, Candidate]:
-    """Large float32 matrix products on all devices, by XLA and by PyTorch; the faster one is the machine's rate."""
-    count = len(devices)
-    left, right = np.random.default_rng(0).standard_normal((2, SIDE, SIDE)).astype(np.float32)
-    rows = SIDE // count
-    spread = jax.pmap(lambda x: x, devices=devices)
-    a = spread(left[: rows * count].reshape(count, rows, SIDE))
-    b = jax.pmap(lambda _, x: x, devices=devices, in_axes=(0, None))(np.arange(count), right)
-    product = jax.pmap(jnp.matmul, devices=devices)
-    found: dict[str, Candidate] = {"product_xla": lambda: jax.block_until_ready(product(a, b))}
-    if peers and devices[0].platform == "cpu":
-        import torch
-
-        p, q = torch.from_numpy(left), torch.from_numpy(right)
-        found["product_torch"] = lambda: p @ q
-    return found
-
-
-def product_rate(times: Mapping[str, np.ndarray]) -> float:
-    """The machine's matrix-product rate in GFLOP/s: the best median of ``matrix_products``."""
-    return 2e-9 * SIDE**3 / (1e-3 * min(np.median(times[name]) for name in times if name.startswith("product_")))
-
-
-def median_cell(times: np.ndarray) -> dict[str, Any]:
-    """The median in ms and the half-width of its 95% interval (McGill et al. 1978: 1.57 IQR / √n)."""
-    spread = np.percentile(times, 75) - np.percentile(times, 25)
-    return {"mean": float(np.median(times)), "ci95": float(1.57 * spread / np.sqrt(times.size)), "n": int(times.size)}
-
-
-def images_per_s(cell: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """The rate of a step that takes ``images``, from its ``median_cell``."""
-    rate = 1e3 * images / cell["mean"]
-    return {"mean": rate, "ci95": rate * cell["ci95"] / cell["mean"], "n": cell["n"]}
-
-
-def cells_of(measured: Mapping[str, Mapping[str, np.ndarray]], gflop: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """Rows of the result file: ours and peers in ms, the ratio to the best peer, the share of the machine's rate.
-
-    Args:
-      measured: ``{column: {row: times in ms}}`` as ``alternate`` returns them, with ``ours`` and the matrix products.
-      gflop: matrix products of one step in GFLOP, a column.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    for column, times in measured.items():
-        medians = {name: float(np.median(found)) for name, found in times.items() if not name.startswith("product_")}
-        for name in medians:
-            rows.setdefault(name, {})[column] = median_cell(times[name])
-        peers = [median for name, median in medians.items() if name != "ours"]
-        n = int(times["ours"].size)
-        if peers:
-            ratio = min(peers) / medians["ours"]
-            rows.setdefault("ratio_to_best_peer", {})[column] = {"mean": ratio, "ci95": None, "n": n}
-        share = gflop[column] / (1e-3 * medians["ours"]) / product_rate(times)
-        rows.setdefault("share_of_peak", {})[column] = {"mean": share, "ci95": None, "n": n}
-    return rows
 
 
 def finish(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, timing
+from experiments.benchmarks.convolution_shapes import simclr_gflop
 from metarep_jax.data.images.augment import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import simclr
@@ -51,29 +52,30 @@ def main(config: Config) -> None:
         common.set_torch_threads(devices)
     measured, gflop = {}, {}
     for column, augment in COLUMNS.items():
-        candidates: dict[str, common.Candidate] = {"ours": our_step(config, images, augment, devices)}
+        candidates: dict[str, timing.Candidate] = {"ours": our_step(config, images, augment, devices)}
         if peers:
             candidates |= torch_steps(config, images, augment != "none")
-        candidates |= common.matrix_products(devices, peers)
-        measured[column] = common.alternate(candidates, config.seconds / len(COLUMNS))
-        gflop[column] = step_gflop(config)
-    cells = common.cells_of(measured, gflop)
-    for row in [row for row in cells if row not in ("ratio_to_best_peer", "share_of_peak")]:
+        candidates |= timing.matrix_products(devices, peers)
+        measured[column] = timing.alternate(candidates, config.seconds / len(COLUMNS))
+        encoder = make_encoder(EncoderConfig(width=config.width), conv="lax")
+        gflop[column] = simclr_gflop(encoder, images.shape[1:], views=2 * config.batch, hidden=HIDDEN, out=OUT)
+    cells = timing.cells_of(measured, gflop)
+    for row in [row for row in cells if row == "ours" or row.startswith("torch")]:
         cells[f"{row}_images_per_s"] = {
-            column: common.images_per_s(cell, 2 * config.batch) for column, cell in cells[row].items()
+            column: timing.images_per_s(cell, 2 * config.batch) for column, cell in cells[row].items()
         }
     protocol = f"SimCLR, 2 × {config.batch} views of {SIDE}×{SIDE}×1, Conv4-{config.width} stride 2, AdamW"
     common.finish("contrastive_step", config, cells, protocol=protocol, started=started)
 
 
-def our_step(config: Config, images: np.ndarray, augment: str, devices: list) -> common.Candidate:
+def our_step(config: Config, images: np.ndarray, augment: str, devices: list) -> timing.Candidate:
     """The project's own training step, mapped over the devices."""
     encoder = make_encoder(EncoderConfig(width=config.width), axis_name=AXIS)
     trainable = pretraining(simclr(encoder, augment=make_augment(augment), **SIMCLR, axis_name=AXIS))
     return common.pretraining_step(trainable, {"inputs": images}, devices=devices, optimiser=OPTIMISER)[0]
 
 
-def torch_steps(config: Config, images: np.ndarray, views: bool) -> dict[str, common.Candidate]:
+def torch_steps(config: Config, images: np.ndarray, views: bool) -> dict[str, timing.Candidate]:
     """The same step in PyTorch, for each memory format; the faster one counts."""
     import torch
 
@@ -82,9 +84,9 @@ def torch_steps(config: Config, images: np.ndarray, views: bool) -> dict[str, co
     inputs = torch_nets.channels_first(images, turned=False)
     augment = _torch_views() if views else lambda both: both
 
-    def step_in(memory_format: Any) -> common.Candidate:
+    def step_in(memory_format: Any) -> timing.Candidate:
         torch.manual_seed(0)
-        peer: Any = ssl_peers.SimCLR(1, SIDE, config.width, **SIMCLR)
+        peer: Any = ssl_peers.SimCLR(torch_nets.Conv4(1, config.width, SIDE), **SIMCLR)
         peer.to(memory_format=memory_format)
         optimiser = torch_nets.adamw(peer, OPTIMISER)
 
@@ -123,18 +125,6 @@ def _torch_views() -> Any:
         return F.grid_sample(images, at + 0.09 * field.permute(0, 2, 3, 1), align_corners=False)
 
     return augment
-
-
-def step_gflop(config: Config) -> float:
-    """Matrix products of one step in GFLOP: forward, and twice that backward (but none to the images)."""
-    views, total, channels, side = 2 * config.batch, 0.0, 1, SIDE
-    for block in range(4):
-        side = -(-side // 2)
-        product = 2 * side * side * 9 * channels * config.width
-        total += views * product * (2 if block == 0 else 3)
-        channels = config.width
-    dense = 2 * (side * side * channels * HIDDEN + HIDDEN * OUT)
-    return 1e-9 * (total + 3 * views * dense + 3 * 2 * views * views * OUT)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import BenchmarkConfig, console
 from experiments.benchmarks.meta_step import WAY, WIDTH, make_episodes
 from metarep_jax.encoders import EncoderConfig, make_encoder
@@ -48,7 +48,7 @@ class LearnerStepsConfig(BenchmarkConfig):
                 raise ValueError(f"learners: {name} is a baseline, which is not meta-trained")
 
 
-def step_of(name: str, config: LearnerStepsConfig, episodes: Episode, devices: list) -> common.Candidate:
+def step_of(name: str, config: LearnerStepsConfig, episodes: Episode, devices: list) -> timing.Candidate:
     """The named learner's step, compiled."""
     encoder = make_encoder(EncoderConfig(name="conv4", width=WIDTH), adapted=adapts_encoder(name))
     learner = make_learner(LearnerConfig(name=name), encoder, way=WAY)
@@ -72,8 +72,8 @@ def main(config: LearnerStepsConfig) -> None:
     names = config.learners or [name for name in LEARNERS if trains(name)]
     steps = {name: step_of(name, config, episodes, devices) for name in names}
     left = max(config.seconds - time.perf_counter() + started, LEAST_SECONDS * len(steps))
-    times = common.alternate(steps, left)
-    cells = {name: {"ms_a_step": common.median_cell(found)} for name, found in times.items()}
+    times = timing.alternate(steps, left)
+    cells = {name: {"ms_a_step": timing.median_cell(found)} for name, found in times.items()}
     protocol = (
         f"5-way 1-shot, 28×28, Conv4-{WIDTH} stride 2, {config.tasks} tasks, {config.query} queries a class, "
         "each learner's default settings; median ms of one meta-gradient and Adam update"

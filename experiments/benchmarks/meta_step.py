@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import tyro
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import PeerBenchmarkConfig, console
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn.maml import maml
@@ -93,7 +93,7 @@ def initial_params(learner: MetaLearner, episodes: Episode) -> tuple[Any, Any]:
 
 def ours(
     config: MetaStepConfig, setting: Setting, episodes: Episode, devices: list
-) -> tuple[common.Candidate, Any, float, list[np.ndarray]]:
+) -> tuple[timing.Candidate, Any, float, list[np.ndarray]]:
     """The training loop's own update, tasks spread over the devices.
 
     Returns:
@@ -114,7 +114,7 @@ def ours(
 
 def torch_peers(
     config: MetaStepConfig, setting: Setting, episodes: Episode, params: Any, our_loss: float, ours: list[np.ndarray]
-) -> dict[str, common.Candidate]:
+) -> dict[str, timing.Candidate]:
     """PyTorch's steps, after a check that they compute our loss and gradient from the same ``params``."""
     import torch
 
@@ -159,12 +159,12 @@ def main(config: MetaStepConfig) -> None:
         candidates[column] = {"ours": step}
         if with_peers:
             candidates[column] |= torch_peers(config, setting, episodes, params, loss, grads)
-        candidates[column] |= common.matrix_products(devices, with_peers)
+        candidates[column] |= timing.matrix_products(devices, with_peers)
     left = max((config.seconds - time.perf_counter() + started) / len(SETTINGS), LEAST_SECONDS)
-    measured = {column: common.alternate(steps, left) for column, steps in candidates.items()}
+    measured = {column: timing.alternate(steps, left) for column, steps in candidates.items()}
     for column, times in measured.items():
-        console.print(f"{column}: matrix products ran at {common.product_rate(times):.0f} GFLOP/s", highlight=False)
-    cells = common.cells_of(measured, {column: setting.gflop for column, setting in SETTINGS.items()})
+        console.print(f"{column}: matrix products ran at {timing.product_rate(times):.0f} GFLOP/s", highlight=False)
+    cells = timing.cells_of(measured, {column: setting.gflop for column, setting in SETTINGS.items()})
     protocol = "5-way 1-shot, 28×28, Conv4-64 stride 2, second order: " + "; ".join(
         f"{column}: {setting.tasks} tasks, {setting.query} queries a class, {setting.inner_steps} inner steps"
         for column, setting in SETTINGS.items()

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.benchmarks import common
-from experiments.benchmarks.common import PeerBenchmarkConfig, console
+from experiments.benchmarks import common, timing
+from experiments.benchmarks.common import PeerBenchmarkConfig
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import OBJECTIVES
 from metarep_jax.pretrain.mae import choose_patches
@@ -79,11 +79,13 @@ def our_batch(name: str, views: np.ndarray) -> dict[str, np.ndarray]:
 
 def torch_peer(name: str, config: SelfSupervisedStepsConfig, params: Any) -> Any:
     """The same objective in PyTorch, with our parameters."""
-    from experiments.benchmarks import ssl_peers
+    from experiments.benchmarks import ssl_peers, torch_nets
 
-    made = {"simclr": ssl_peers.SimCLR, "moco": ssl_peers.MoCo, "byol": ssl_peers.BYOL, "mae": ssl_peers.MAE}[name]
-    shape = (PATCH, config.vit_width, config.vit_depth, HEADS) if name == "mae" else (config.width,)
-    peer = made(1, SIDE, *shape, **SETTINGS[name])
+    if name == "mae":
+        peer = ssl_peers.MAE(1, SIDE, PATCH, config.vit_width, config.vit_depth, HEADS, **SETTINGS[name])
+    else:
+        made = {"simclr": ssl_peers.SimCLR, "moco": ssl_peers.MoCo, "byol": ssl_peers.BYOL}[name]
+        peer = made(torch_nets.Conv4(1, config.width, SIDE), **SETTINGS[name])
     peer.load(params)
     return peer
 
@@ -108,18 +110,12 @@ def drawn_order(name: str, keys: Keys, batch: int) -> tuple[Any, ...]:
 
 def candidates_of(
     name: str, config: SelfSupervisedStepsConfig, views: np.ndarray, devices: list, with_peers: bool
-) -> dict[str, common.Candidate]:
+) -> dict[str, timing.Candidate]:
     """Our step and PyTorch's, for each memory format, after a check that they compute the same."""
     trainable = pretraining(our_objective(name, config))
     step, last = common.pretraining_step(trainable, our_batch(name, views), devices=devices, optimiser=OPTIMISER)
     params, queue = (jax.tree.map(lambda leaf: np.array(leaf[0]), tree) for tree in start_of(last[0]))
-    begin = time.perf_counter()
-    step()
-    ours = [float(last[1][metric][0]) for metric in ("loss", "gradient_norm")]
-    seconds = time.perf_counter() - begin
-    console.print(
-        f"{name}: compiled in {seconds:.1f} s, first loss {ours[0]:.5f}, gradient {ours[1]:.5f}", highlight=False
-    )
+    ours = common.first_step(name, step, last)
     found = {"ours": step}
     if with_peers:
         found |= torch_steps(name, config, views, params, queue, ours)
@@ -133,43 +129,31 @@ def start_of(train: Any) -> tuple[Any, Any]:
 
 def torch_steps(
     name: str, config: SelfSupervisedStepsConfig, views: np.ndarray, params: Any, queue: Any, ours: list[float]
-) -> dict[str, common.Candidate]:
+) -> dict[str, timing.Candidate]:
     """PyTorch's steps by memory format (MAE's network has no maps: one), checked against our first step."""
     import torch
 
     from experiments.benchmarks import ssl_peers, torch_nets
 
     keys = step_keys(make_roots([0]).step, 0, config.batch, 0, 1)
-    order, steps = drawn_order(name, keys, config.batch), {}
-    for row, memory_format in torch_nets.FORMATS.items():
-        if name == "mae" and memory_format is torch.channels_last:
-            continue
-        peer = torch_peer(name, config, params)
+
+    def peer() -> Any:
+        made = torch_peer(name, config, params)
         if queue is not None:
-            peer.get_buffer("queue").copy_(torch.from_numpy(queue))
-        peer.to(memory_format=memory_format)
-        inputs = torch_inputs(name, views).contiguous(memory_format=memory_format)
-        optimiser = torch_nets.adamw(peer, OPTIMISER)
-        loss = float(ssl_peers.update(peer, optimiser, inputs, *order))
-        norm = ssl_peers.gradient_norm(peer)
-        console.print(f"{row}: first loss {loss:.5f}, gradient {norm:.5f}", highlight=False)
-        if not np.allclose([loss, norm], ours, rtol=1e-3):
-            raise ValueError(f"{row} does not compute what ours computes for {name}")
-        steps[row] = lambda peer=peer, optimiser=optimiser, inputs=inputs: ssl_peers.update(peer, optimiser, inputs)
-    return steps
+            made.get_buffer("queue").copy_(torch.from_numpy(queue))
+        return made
+
+    formats = {"torch": torch.contiguous_format} if name == "mae" else torch_nets.FORMATS
+    inputs, drawn = torch_inputs(name, views), drawn_order(name, keys, config.batch)
+    return ssl_peers.checked_steps(peer, inputs, ours, OPTIMISER, drawn=drawn, formats=formats)
 
 
-def cells_of(times: dict[str, np.ndarray], images: int) -> tuple[dict[str, Any], str | None]:
-    """A row of the result file, and which of PyTorch's memory formats was the faster one."""
-    cells = {name: common.median_cell(found) for name, found in times.items()}
-    row = {"ours_images_per_s": common.images_per_s(cells["ours"], images)}
-    peers = [name for name in cells if name != "ours"]
-    if not peers:
-        return row, None
-    best = min(peers, key=lambda name: cells[name]["mean"])
-    row["torch_images_per_s"] = common.images_per_s(cells[best], images)
-    ratio = cells[best]["mean"] / cells["ours"]["mean"]
-    return row | {"ratio": {"mean": ratio, "ci95": None, "n": cells["ours"]["n"]}}, best
+def cells_of(times: dict[str, np.ndarray], images: int) -> dict[str, Any]:
+    """A row of the result file."""
+    cells = timing.compared(times)
+    rates = {"ours": "ours_images_per_s", "best_peer": "torch_images_per_s"}
+    row = {column: timing.images_per_s(cells[name], images) for name, column in rates.items() if name in cells}
+    return row | ({"ratio": cells["ratio_to_best_peer"]} if "ratio_to_best_peer" in cells else {})
 
 
 def protocol_of(config: SelfSupervisedStepsConfig, best: dict[str, str | None]) -> str:
@@ -199,8 +183,9 @@ def main(config: SelfSupervisedStepsConfig) -> None:
     left = max((config.seconds - time.perf_counter() + started) / len(steps), LEAST_SECONDS)
     cells, best = {}, {}
     for name, candidates in steps.items():
-        times = common.alternate(candidates, left)
-        cells[name], best[name] = cells_of(times, config.batch if name == "mae" else 2 * config.batch)
+        times = timing.alternate(candidates, left)
+        cells[name] = cells_of(times, config.batch if name == "mae" else 2 * config.batch)
+        best[name] = timing.best_peer(times)
     protocol = protocol_of(config, best)
     common.finish("self_supervised_steps", config, cells, protocol=protocol, started=started)
 

@@ -5,6 +5,7 @@ the batch or of the patches, a peer draws itself unless it is given one.
 """
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from experiments.benchmarks import torch_nets
-from experiments.benchmarks.torch_nets import Block, Conv4, Head
+from experiments.benchmarks.common import console
+from experiments.benchmarks.timing import Candidate
+from experiments.benchmarks.torch_nets import Block, Encoder, Head
 from metarep_jax.encoders.vision_transformer import grid_positions
 from metarep_jax.pretrain.mae import visible_count
+from metarep_jax.train import OptimiserConfig
 
 
 class Peer(nn.Module):
@@ -45,13 +49,48 @@ def gradient_norm(peer: Peer) -> float:
     return float(sum(leaf.grad.square().sum() for leaf in peer.parameters() if leaf.grad is not None) ** 0.5)
 
 
-class Embedding(nn.Module):
-    """Conv4 and a projector: images [n, c, side, side] to [n, out]."""
+def checked_steps(
+    make: Callable[[], Peer],
+    inputs: torch.Tensor,
+    ours: Sequence[float],
+    optimiser: OptimiserConfig,
+    *,
+    drawn: Sequence[Any] = (),
+    formats: Mapping[str, torch.memory_format] = torch_nets.FORMATS,
+) -> dict[str, Candidate]:
+    """A step of the peer that ``make`` makes in each memory format, taken once to compare it with ours.
 
-    def __init__(self, channels: int, side: int, width: int, hidden: int, out: int, norm: bool = True):
+    Args:
+      make: the peer with our parameters, a new one for each format.
+      inputs: of its ``forward``.
+      ours: loss and gradient norm of our first step.
+      optimiser: AdamW's settings.
+      drawn: what ours drew in its first step, as further arguments of ``forward``; later steps draw themselves.
+      formats: by name.
+
+    Raises:
+      ValueError: where loss or gradient norm differ by more than a thousandth.
+    """
+    steps = {}
+    for name, memory_format in formats.items():
+        peer: Any = make()
+        peer.to(memory_format=memory_format)
+        laid_out = inputs.contiguous(memory_format=memory_format)
+        adamw = torch_nets.adamw(peer, optimiser)
+        first = [float(update(peer, adamw, laid_out, *drawn)), gradient_norm(peer)]
+        console.print(f"{name}: first loss {first[0]:.5f}, gradient {first[1]:.5f}", highlight=False)
+        if not np.allclose(first, ours, rtol=1e-3):
+            raise ValueError(f"{name}: first loss and gradient norm are {first}, ours {list(ours)}: not the same step")
+        steps[name] = lambda peer=peer, adamw=adamw, laid_out=laid_out: update(peer, adamw, laid_out)
+    return steps
+
+
+class Embedding(nn.Module):
+    """An encoder and a projector: images [n, c, h, w] to [n, out]."""
+
+    def __init__(self, encoder: Encoder, hidden: int, out: int, norm: bool = True):
         super().__init__()
-        self.encoder = Conv4(channels, width)
-        self.projector = Head(width * (-(-side // 16)) ** 2, hidden, out, norm)
+        self.encoder, self.projector = encoder, Head(encoder.dim, hidden, out, norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The projections."""
@@ -59,9 +98,8 @@ class Embedding(nn.Module):
 
     def load(self, params: Any) -> None:
         """Takes over our encoder and projector."""
-        width = len(self.encoder.norms[0].get_parameter("weight"))
-        encoder = torch_nets.conv4_arrays(params["encoder"])
-        projector = torch_nets.head_arrays(params["projector"], width)
+        encoder = self.encoder.arrays(params["encoder"])
+        projector = torch_nets.head_arrays(params["projector"], self.encoder.maps)
         torch_nets.set_parameters(
             self, torch_nets.within("encoder", encoder) | torch_nets.within("projector", projector)
         )
@@ -89,9 +127,9 @@ class Student(Peer):
 class SimCLR(Peer):
     """As ``metarep_jax.pretrain.simclr``, of all first views and then all second ones, [2n, c, side, side]."""
 
-    def __init__(self, channels: int, side: int, width: int, *, hidden: int, out: int, temperature: float):
+    def __init__(self, encoder: Encoder, *, hidden: int, out: int, temperature: float):
         super().__init__()
-        self.student, self.temperature = Embedding(channels, side, width, hidden, out), temperature
+        self.student, self.temperature = Embedding(encoder, hidden, out), temperature
 
     def load(self, params: Any) -> None:
         """Takes over encoder and projector."""
@@ -107,9 +145,7 @@ class MoCo(Student):
 
     def __init__(
         self,
-        channels: int,
-        side: int,
-        width: int,
+        encoder: Encoder,
         *,
         hidden: int,
         out: int,
@@ -118,7 +154,7 @@ class MoCo(Student):
         queue: int,
         groups: int,
     ):
-        super().__init__(momentum, channels, side, width, hidden, out, norm=False)
+        super().__init__(momentum, encoder, hidden, out, norm=False)
         self.temperature, self.groups, self.place = temperature, groups, 0
         self.register_buffer("queue", functional.normalize(torch.randn(queue, out)))
         self.keys = self.get_buffer("queue")[:0]
@@ -148,8 +184,8 @@ class MoCo(Student):
 class BYOL(Student):
     """As ``metarep_jax.pretrain.byol``."""
 
-    def __init__(self, channels: int, side: int, width: int, *, hidden: int, out: int, momentum: float):
-        super().__init__(momentum, channels, side, width, hidden, out)
+    def __init__(self, encoder: Encoder, *, hidden: int, out: int, momentum: float):
+        super().__init__(momentum, encoder, hidden, out)
         self.predictor = Head(out, hidden, out)
 
     def load(self, params: Any) -> None:

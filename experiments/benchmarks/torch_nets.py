@@ -18,11 +18,23 @@ FORMATS = {"torch": torch.contiguous_format, "torch_channels_last": torch.channe
 Arrays = dict[str, np.ndarray]
 
 
-class Conv4(nn.Module):
-    """Conv4 with stride 2 and batch statistics: images [n, c, h, w] to maps [n, width, h/16, w/16]."""
+class Encoder(nn.Module):
+    """An encoder: ``dim`` features an image, of ``maps`` channels where they are maps (None: pooled)."""
 
-    def __init__(self, channels: int, width: int, running: bool = True):
+    dim: int
+    maps: int | None = None
+
+    def arrays(self, params: Any) -> Arrays:
+        """Our encoder's parameters by the names of this one."""
+        raise NotImplementedError
+
+
+class Conv4(Encoder):
+    """Conv4 with stride 2 and batch statistics: images [n, c, side, side] to maps [n, width, side/16, side/16]."""
+
+    def __init__(self, channels: int, width: int, side: int = 28, running: bool = True):
         super().__init__()
+        self.dim, self.maps = width * (-(-side // 16)) ** 2, width
         self.convs = nn.ModuleList(
             nn.Conv2d(width if i else channels, width, 3, stride=2, padding=1, bias=False) for i in range(4)
         )
@@ -33,6 +45,10 @@ class Conv4(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = functional.relu(norm(conv(x)), inplace=True)
         return x
+
+    def arrays(self, params: Any) -> Arrays:
+        """Kernels turned by 180°, see above."""
+        return conv4_arrays(params)
 
 
 class Head(nn.Module):

@@ -76,7 +76,7 @@ def test_from_the_same_weights_and_views_a_step_has_our_loss_gradient_and_queue(
 
 
 def test_the_teacher_follows_by_its_momentum():
-    peer = ssl_peers.BYOL(1, 16, 2, hidden=3, out=2, momentum=0.9)
+    peer = ssl_peers.BYOL(torch_nets.Conv4(1, 2, 16), hidden=3, out=2, momentum=0.9)
     with torch.no_grad():
         for student, teacher in zip(peer.student.parameters(), peer.teacher.parameters(), strict=True):
             student.fill_(2.0)
