@@ -90,13 +90,29 @@ def training_step(
     Returns:
       The step, and a list that holds the last step's ``[train state, metrics]``, with a leading device axis.
     """
-    optimiser, size = optimiser or optax.adam(1e-3), batch_axis(batch)
+    optimiser = optimiser or optax.adam(1e-3)
+    mapped = mapped_update(trainable, optimiser, batch_axis(batch), devices)
+    return stepping(mapped, TrainState(params, state, optimiser.init(params), None, jnp.int32(0)), batch, devices)
+
+
+def mapped_update(trainable: Trainable, optimiser: optax.GradientTransformation, size: int, devices: list) -> Any:
+    """The training loop's update of a batch of ``size``, given as its source, mapped over the devices."""
     check_batch(size, devices)
-    update = make_update(trainable, optimiser, lambda source, *_: source, size=size, shards=len(devices))
-    mapped = map_step(update, devices)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch)
+    return map_step(
+        make_update(trainable, optimiser, lambda source, *_: source, size=size, shards=len(devices)), devices
+    )
+
+
+def by_device(leaf: Any, devices: list) -> tuple[int, ...]:
+    """The shape of a batch's array when it is divided over the devices."""
+    return len(devices), leaf.shape[0] // len(devices), *leaf.shape[1:]
+
+
+def stepping(mapped: Callable[..., Any], train: TrainState, batch: Any, devices: list) -> tuple[Candidate, list]:
+    """A step of ``mapped_update`` from the state ``train``, always of the same batch; see ``training_step``."""
+    parts = jax.tree.map(lambda leaf: leaf.reshape(by_device(leaf, devices)), batch)
     source, roots = shard(parts, devices), make_roots([0])
-    last = [replicate(TrainState(params, state, optimiser.init(params), None, jnp.int32(0)), devices), {}]
+    last = [replicate(train, devices), {}]
 
     def step() -> None:
         last[:] = mapped(last[0], source, roots, jnp.int32(0))

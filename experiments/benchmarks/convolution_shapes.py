@@ -29,6 +29,14 @@ class Convolution(NamedTuple):
         return rows, columns, self.filters
 
     @property
+    def words(self) -> str:
+        """``32×32×64 3×3 → 64``, with ``/2`` for strides of 2; of zeros that are not added alike at both ends."""
+        image, kernel = "×".join(map(str, self.image)), "×".join(map(str, self.kernel))
+        stride = f" /{self.strides[0]}" if max(self.strides) > 1 else ""
+        uneven = any(before != after for before, after in self.pads)
+        return f"{image} {kernel}{stride} → {self.filters}{' (padded at the end)' if uneven else ''}"
+
+    @property
     def gflop(self) -> float:
         """Of one pass (forward, or one of the two gradients) of one image, each product and sum counted."""
         rows, columns, filters = self.out

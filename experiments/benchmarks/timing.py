@@ -19,7 +19,9 @@ PRODUCT = "product_"  # how the candidates are called that measure it
 TURN_SECONDS = 0.25  # of one candidate before the next has its turn
 
 
-def alternate(candidates: Mapping[str, Candidate], seconds: float) -> dict[str, np.ndarray]:
+def alternate(
+    candidates: Mapping[str, Candidate], seconds: float, turn_seconds: float = TURN_SECONDS
+) -> dict[str, np.ndarray]:
     """Times of one step in ms, candidates taking turns for ``seconds`` in all, after a warm-up of two steps each.
 
     Every other round goes through them backwards, so that none has always the same one before it. The first step of a
@@ -39,7 +41,7 @@ def alternate(candidates: Mapping[str, Candidate], seconds: float) -> dict[str, 
                 step()
                 now = time.perf_counter()
                 times[name].append(1e3 * (now - begin))
-                if now - turn > TURN_SECONDS:
+                if now - turn > turn_seconds:
                     break
         order.reverse()
     return {name: np.asarray(found) for name, found in times.items()}

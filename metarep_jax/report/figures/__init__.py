@@ -15,10 +15,12 @@ from metarep_jax.report.figures.mosaics import (
 )
 from metarep_jax.report.figures.navigation import save_paths
 from metarep_jax.report.figures.occlusion import save_occlusion
+from metarep_jax.report.figures.scaling import log_slope, save_scaling
 from metarep_jax.report.figures.words import HiddenWord, save_masked_words
 
 __all__ = [
     "HiddenWord",
+    "log_slope",
     "save_bars",
     "save_embedding_map",
     "save_episode",
@@ -32,5 +34,6 @@ __all__ = [
     "save_paths",
     "save_reconstructions",
     "save_samples",
+    "save_scaling",
     "save_views",
 ]
