@@ -13,15 +13,16 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks import common, timing
-from experiments.benchmarks.convolution_shapes import simclr_gflop
+from experiments.benchmarks.flops import objective_gflop
 from metarep_jax.data.images.augment import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import simclr
 from metarep_jax.train import AXIS, OptimiserConfig, check_batch, pretraining
+from metarep_jax.types import Objective
 
 COLUMNS = {"views": "glyph", "no_views": "none"}  # the augmentation behind each column
-SIDE, HIDDEN, OUT = 28, 256, 128
-SIMCLR = {"temperature": 0.1, "hidden": HIDDEN, "out": OUT}
+SIDE = 28
+SIMCLR = {"temperature": 0.1, "hidden": 256, "out": 128}
 OPTIMISER = OptimiserConfig(name="adamw", learning_rate=2e-3, weight_decay=1e-4)
 
 
@@ -50,16 +51,15 @@ def main(config: Config) -> None:
     peers = common.peers_present(config, "torch")
     if peers:
         common.set_torch_threads(devices)
-    measured, gflop = {}, {}
+    gflop = objective_gflop(objective_of(config, "none", None, "lax"), {"inputs": images})  # making views has none
+    measured = {}
     for column, augment in COLUMNS.items():
         candidates: dict[str, timing.Candidate] = {"ours": our_step(config, images, augment, devices)}
         if peers:
             candidates |= torch_steps(config, images, augment != "none")
         candidates |= timing.matrix_products(devices, peers)
         measured[column] = timing.alternate(candidates, config.seconds / len(COLUMNS))
-        encoder = make_encoder(EncoderConfig(width=config.width), conv="lax")
-        gflop[column] = simclr_gflop(encoder, images.shape[1:], views=2 * config.batch, hidden=HIDDEN, out=OUT)
-    cells = timing.cells_of(measured, gflop)
+    cells = timing.cells_of(measured, dict.fromkeys(COLUMNS, gflop))
     for row in [row for row in cells if row == "ours" or row.startswith("torch")]:
         cells[f"{row}_images_per_s"] = {
             column: timing.images_per_s(cell, 2 * config.batch) for column, cell in cells[row].items()
@@ -68,10 +68,15 @@ def main(config: Config) -> None:
     common.finish("contrastive_step", config, cells, protocol=protocol, started=started)
 
 
+def objective_of(config: Config, augment: str, axis_name: str | None = AXIS, conv: str = "auto") -> Objective:
+    """SimCLR over Conv4."""
+    encoder = make_encoder(EncoderConfig(width=config.width), axis_name=axis_name, conv=conv)
+    return simclr(encoder, augment=make_augment(augment), **SIMCLR, axis_name=axis_name)
+
+
 def our_step(config: Config, images: np.ndarray, augment: str, devices: list) -> timing.Candidate:
     """The project's own training step, mapped over the devices."""
-    encoder = make_encoder(EncoderConfig(width=config.width), axis_name=AXIS)
-    trainable = pretraining(simclr(encoder, augment=make_augment(augment), **SIMCLR, axis_name=AXIS))
+    trainable = pretraining(objective_of(config, augment))
     return common.pretraining_step(trainable, {"inputs": images}, devices=devices, optimiser=OPTIMISER)[0]
 
 

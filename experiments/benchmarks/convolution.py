@@ -117,7 +117,7 @@ def network_cells(
 ) -> dict[str, Any]:
     """The row of a network: all its convolutions one after the other, the first without a gradient of its input."""
     total: dict[str, float] = {}
-    gflop = dict.fromkeys(PASSES, 0.0)
+    gflop: dict[str, float] = dict.fromkeys(PASSES, 0.0)
     for index, shape in enumerate(convolutions):
         for name in PASSES:
             if index or name != "input_gradient":

@@ -13,7 +13,7 @@ from experiments.benchmarks.timing import Candidate
 from metarep_jax.encoders.layers import ConvLowering, conv_layer
 from metarep_jax.train.parallel import replicate, shard
 
-PASSES = ("forward", "input_gradient", "weight_gradient")
+PASSES: tuple[str, ...] = ("forward", "input_gradient", "weight_gradient")
 WORST = 1e-3  # by which results may differ, of the largest entry: sums of up to a million products in float32
 
 
@@ -56,6 +56,7 @@ def passes_of(layer: nn.Module) -> dict[str, Callable[..., Any]]:
 def check_lowerings(lowerings: Sequence[str], shapes: Sequence[Convolution]) -> None:
     """Raises ValueError for a lowering that does not exist, or that one of the shapes cannot take: says which can."""
     for lowering in lowerings:
+        conv_layer(lowering)
         for shape in shapes:
             try:
                 _try_lowering(lowering, shape)

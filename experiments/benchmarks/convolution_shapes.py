@@ -68,24 +68,6 @@ def convolutions_of(encoder: nn.Module, image: Sequence[int]) -> list[Convolutio
     return found
 
 
-def encoder_gflop(encoder: nn.Module, image: Sequence[int]) -> float:
-    """The convolutions of a forward and backward pass of one image, in GFLOP: 3 each, but 2 for the first, which has
-    no gradient of its input."""
-    first, *rest = (convolution.gflop for convolution in convolutions_of(encoder, image))
-    return 2 * first + 3 * sum(rest)
-
-
-def simclr_gflop(encoder: nn.Module, image: Sequence[int], *, views: int, hidden: int, out: int) -> float:
-    """Matrix products of one SimCLR step of so many views, in GFLOP: encoder, a projector of two layers, NT-Xent."""
-    features = jax.eval_shape(
-        lambda key, x: encoder.init_with_output(key, x)[0],
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, *image), jnp.float32),
-    )
-    dense = 2e-9 * (features.shape[-1] * hidden + hidden * out)
-    return views * (encoder_gflop(encoder, image) + 3 * dense) + 3 * 2e-9 * views * views * out
-
-
 def _convolution(module: Any, image: Sequence[int]) -> Convolution:
     kernel = tuple(module.kernel_size)
     strides = (module.strides,) * 2 if isinstance(module.strides, int) else tuple(module.strides or (1, 1))

@@ -15,17 +15,18 @@ import numpy as np
 
 from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import console
-from experiments.benchmarks.convolution_shapes import simclr_gflop
+from experiments.benchmarks.flops import objective_gflop
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.resnet import Stem
 from metarep_jax.pretrain import simclr
 from metarep_jax.train import AXIS, OptimiserConfig, check_batch, pretraining
 from metarep_jax.train.optimisers import make_optimiser
 from metarep_jax.train.step import make_roots
+from metarep_jax.types import Objective
 
 Size = Literal[32, 224]
-CHANNELS, WIDTH, HIDDEN, OUT = 3, 64, 256, 128
-SIMCLR = {"temperature": 0.1, "hidden": HIDDEN, "out": OUT}
+CHANNELS, WIDTH = 3, 64
+SIMCLR = {"temperature": 0.1, "hidden": 256, "out": 128}
 OPTIMISER = OptimiserConfig(name="adamw", learning_rate=1e-3, weight_decay=1e-4)
 LEAST_SECONDS = 5.0  # of measuring a size, when compiling took all the time that was given
 
@@ -55,14 +56,20 @@ class ResNetStepConfig(common.PeerBenchmarkConfig):
             raise ValueError(f"--size takes one or more of {', '.join(map(str, SETTINGS))}; got {self.size}")
 
 
-def encoder_config(setting: Setting) -> EncoderConfig:
-    """ResNet-18 with the setting's stem."""
-    return EncoderConfig("resnet18", width=WIDTH, stem=setting.stem)
-
-
 def make_views(size: int, setting: Setting) -> np.ndarray:
     """Two random views of a batch, [2, n, h, w, c]: the time does not depend on what they show."""
     return np.random.default_rng(0).random((2, setting.batch, size, size, CHANNELS), np.float32)
+
+
+def batch_of(views: np.ndarray) -> dict[str, np.ndarray]:
+    """The views as the objective takes them."""
+    return {"inputs": views[0], "partner": views[1]}
+
+
+def objective_of(setting: Setting, axis_name: str | None = AXIS, conv: str = "auto") -> Objective:
+    """SimCLR of the setting's encoder, whose views are an image and its "partner" as they are."""
+    encoder = make_encoder(EncoderConfig("resnet18", width=WIDTH, stem=setting.stem), axis_name=axis_name, conv=conv)
+    return simclr(encoder, augment=lambda keys, images: images, axis_name=axis_name, **SIMCLR)
 
 
 def our_step(setting: Setting, views: np.ndarray, devices: list) -> tuple[timing.Candidate, list]:
@@ -71,9 +78,7 @@ def our_step(setting: Setting, views: np.ndarray, devices: list) -> tuple[timing
     Scales that start at 0, each block's last, are 1 here: else no gradient reaches the kernels before them, and the
     comparison of gradients would not see them.
     """
-    encoder = make_encoder(encoder_config(setting), axis_name=AXIS)
-    objective = simclr(encoder, augment=lambda keys, images: images, axis_name=AXIS, **SIMCLR)
-    trainable, batch = pretraining(objective), {"inputs": views[0], "partner": views[1]}
+    trainable, batch = pretraining(objective_of(setting)), batch_of(views)
     params, state = jax.jit(trainable.init)(make_roots([0]).init, batch)
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.ones_like(leaf) if path[-1].key == "scale" else leaf, params
@@ -111,8 +116,7 @@ def cells_of(size: int, times: dict[str, np.ndarray]) -> dict[str, Any]:
     """A column of the result file, by row: views a second, the ratio, the share of the machine's rate."""
     setting = SETTINGS[size]
     views = 2 * setting.batch
-    encoder = make_encoder(encoder_config(setting), conv="lax")
-    gflop = simclr_gflop(encoder, (size, size, CHANNELS), views=views, hidden=HIDDEN, out=OUT)
+    gflop = objective_gflop(objective_of(setting, None, "lax"), batch_of(make_views(size, setting)))
     cells = timing.compared(times, gflop)
     rates = {
         f"{name}_views_per_s": timing.images_per_s(timing.median_cell(found), views)

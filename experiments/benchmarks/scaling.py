@@ -1,9 +1,10 @@
-"""How time and memory of a step grow: ``python -m experiments.benchmarks.scaling --seconds 120``.
+"""How time and memory of a step grow: ``python -m experiments.benchmarks.scaling --seconds 150``.
 
 One setting at a time is doubled: ``batch`` and ``devices`` of a SimCLR step, ``tasks`` and ``inner-steps`` of a
 second-order MAML step, both of Conv4-64 on images of 28×28. Memory is what the compiled step asks for, and the peak
-that was taken. The slope of a straight line through the logarithms says how cost grows: 1 is in proportion, 0 not at
-all; of ``devices``, −1 is ideal. A setting whose compiled step asks for more memory than there is is not run.
+that steps took beside their state and batch. The slope of a straight line through the logarithms says how cost grows:
+1 is in proportion, 0 not at all; of ``devices``, −1 is ideal. A setting whose compiled step asks for more memory than
+there is is not run.
 """
 
 import dataclasses
@@ -29,18 +30,22 @@ Axis = Literal["batch", "tasks", "inner-steps", "devices"]
 FIRST = {"batch": 64, "tasks": 8, "inner-steps": 1, "devices": 1}  # then doubled
 BATCH, TASKS = 256, 8  # while another setting is doubled
 LEAST_SECONDS = 1.0  # of measuring a point, when compiling took all the time that was given
-COSTS = {"ms": "ms a step", "compiled_mb": "MB that the compiled step asks for", "peak_mb": "MB at the peak"}
+COSTS = {
+    "ms": "ms a step",
+    "compiled_mb": "MB that the compiled step asks for",
+    "peak_mb": "MB at the peak, beside state and batch",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ScalingConfig(common.BenchmarkConfig):
     """Flags of experiments.benchmarks.scaling."""
 
-    seconds: float = 120.0
+    seconds: float = 150.0
     """Time of the run, most of it compilation; what is left is measuring, at least a second a point."""
     axis: tuple[Axis, ...] = get_args(Axis)
     """What is doubled: one or more of batch, tasks, inner-steps, devices."""
-    points: int = 5
+    points: int = 4
     """Values of each, the first included; of devices no more than there are."""
     memory: float | None = None
     """GB that a step may take; default: what is free."""
@@ -118,10 +123,10 @@ def measure(name: str, work: Work, limit: float | None, seconds: float) -> dict[
             highlight=False,
         )
         return None
-    peak = memory.Peak(work.devices)
-    peak.start()
     step, _ = common.stepping(compiled, start(), work.batch, work.devices)
     ready = time.perf_counter() - begin
+    peak = memory.Peak(work.devices)
+    peak.start()
     cells: dict[str, Any] = {"ms": timing.median_cell(timing.alternate({"ours": step}, seconds)["ours"])}
     for column, found in (("compiled_mb", estimate), ("peak_mb", peak.taken())):
         if found is not None:

@@ -1,4 +1,4 @@
-"""One step of SimCLR, MoCo, BYOL and MAE, ours beside PyTorch's, on this machine in this run.
+"""One step of each self-supervised objective, ours beside PyTorch's, on this machine in this run.
 
     python -m experiments.benchmarks.self_supervised_steps --seconds 120
 
@@ -16,6 +16,7 @@ import tyro
 
 from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import PeerBenchmarkConfig
+from experiments.benchmarks.flops import objective_gflop
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import OBJECTIVES
 from metarep_jax.pretrain.mae import choose_patches
@@ -28,6 +29,18 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the objectives' own defaults, written
     "simclr": {"temperature": 0.1, "hidden": 256, "out": 128},
     "moco": {"temperature": 0.2, "hidden": 256, "out": 128, "momentum": 0.99, "queue": 4096, "groups": 8},
     "byol": {"momentum": 0.99, "hidden": 512, "out": 128},
+    "dino": {
+        "momentum": 0.99,
+        "temperature": 0.1,
+        "teacher_temperature": 0.04,
+        "centre_momentum": 0.9,
+        "prototypes": 1024,
+        "hidden": 512,
+        "out": 128,
+    },
+    "swav": {"temperature": 0.1, "prototypes": 256, "epsilon": 0.05, "iterations": 3, "hidden": 256, "out": 128},
+    "barlow": {"off_diagonal": 5e-3, "hidden": 1024, "out": 1024},
+    "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, "hidden": 1024, "out": 1024},
     "mae": {"mask_ratio": 0.75, "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4},
 }
 SIDE, PATCH, HEADS = 28, 4, 4
@@ -57,18 +70,28 @@ class SelfSupervisedStepsConfig(PeerBenchmarkConfig):
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
 
 
+def settings_of(name: str, config: SelfSupervisedStepsConfig) -> dict[str, Any]:
+    """The objective's keywords; SwAV has at most as many prototypes as the batch has images."""
+    found = SETTINGS[name]
+    return found | {"prototypes": min(found["prototypes"], config.batch)} if name == "swav" else found
+
+
 def make_views(config: SelfSupervisedStepsConfig) -> np.ndarray:
     """Two random views of a batch, [2, n, h, w, c]: the time does not depend on what they show."""
     return np.random.default_rng(0).random((2, config.batch, SIDE, SIDE, 1), np.float32)
 
 
-def our_objective(name: str, config: SelfSupervisedStepsConfig, axis_name: str | None = AXIS) -> Objective:
+def our_objective(
+    name: str, config: SelfSupervisedStepsConfig, axis_name: str | None = AXIS, conv: str = "auto"
+) -> Objective:
     """The objective, whose views are an image and its "partner" as they are."""
     if name == "mae":
         shape = EncoderConfig("vit", width=config.vit_width, depth=config.vit_depth, heads=HEADS, patch=PATCH)
-        return OBJECTIVES[name](make_encoder(shape), **SETTINGS[name])
-    encoder = make_encoder(EncoderConfig(width=config.width), axis_name=axis_name)
-    return OBJECTIVES[name](encoder, augment=lambda keys, images: images, axis_name=axis_name, **SETTINGS[name])
+        return OBJECTIVES[name](make_encoder(shape), **settings_of(name, config))
+    encoder = make_encoder(EncoderConfig(width=config.width), axis_name=axis_name, conv=conv)
+    return OBJECTIVES[name](
+        encoder, augment=lambda keys, images: images, axis_name=axis_name, **settings_of(name, config)
+    )
 
 
 def our_batch(name: str, views: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,10 +105,18 @@ def torch_peer(name: str, config: SelfSupervisedStepsConfig, params: Any) -> Any
     from experiments.benchmarks import ssl_peers, torch_nets
 
     if name == "mae":
-        peer = ssl_peers.MAE(1, SIDE, PATCH, config.vit_width, config.vit_depth, HEADS, **SETTINGS[name])
+        peer = ssl_peers.MAE(1, SIDE, PATCH, config.vit_width, config.vit_depth, HEADS, **settings_of(name, config))
     else:
-        made = {"simclr": ssl_peers.SimCLR, "moco": ssl_peers.MoCo, "byol": ssl_peers.BYOL}[name]
-        peer = made(torch_nets.Conv4(1, config.width, SIDE), **SETTINGS[name])
+        made = {
+            "simclr": ssl_peers.SimCLR,
+            "moco": ssl_peers.MoCo,
+            "byol": ssl_peers.BYOL,
+            "dino": ssl_peers.DINO,
+            "swav": ssl_peers.SwAV,
+            "barlow": ssl_peers.Barlow,
+            "vicreg": ssl_peers.VICReg,
+        }[name]
+        peer = made(torch_nets.Conv4(1, config.width, SIDE), **settings_of(name, config))
     peer.load(params)
     return peer
 
@@ -148,19 +179,20 @@ def torch_steps(
     return ssl_peers.checked_steps(peer, inputs, ours, OPTIMISER, drawn=drawn, formats=formats)
 
 
-def cells_of(times: dict[str, np.ndarray], images: int) -> dict[str, Any]:
+def cells_of(times: dict[str, np.ndarray], images: int, gflop: float) -> dict[str, Any]:
     """A row of the result file."""
-    cells = timing.compared(times)
+    cells = timing.compared(times, gflop)
     rates = {"ours": "ours_images_per_s", "best_peer": "torch_images_per_s"}
     row = {column: timing.images_per_s(cells[name], images) for name, column in rates.items() if name in cells}
-    return row | ({"ratio": cells["ratio_to_best_peer"]} if "ratio_to_best_peer" in cells else {})
+    shares = {"ratio_to_best_peer": "ratio", "share_of_peak": "share_of_peak"}
+    return row | {column: cells[name] for name, column in shares.items() if name in cells}
 
 
 def protocol_of(config: SelfSupervisedStepsConfig, best: dict[str, str | None]) -> str:
     """What was measured, in words."""
     each = []
-    for name, settings in SETTINGS.items():
-        words = [f"{key} {value}" for key, value in settings.items()]
+    for name in SETTINGS:
+        words = [f"{key} {value}" for key, value in settings_of(name, config).items()]
         layout = {"torch": "default layout", "torch_channels_last": "channels last"}.get(best[name] or "")
         each.append(f"{name}: {', '.join(words)}" + (f" (PyTorch: {layout})" if layout else ""))
     return (
@@ -180,11 +212,13 @@ def main(config: SelfSupervisedStepsConfig) -> None:
         common.set_torch_threads(devices)
     views = make_views(config)
     steps = {name: candidates_of(name, config, views, devices, with_peers) for name in SETTINGS}
+    products = timing.matrix_products(devices, with_peers)
     left = max((config.seconds - time.perf_counter() + started) / len(steps), LEAST_SECONDS)
     cells, best = {}, {}
     for name, candidates in steps.items():
-        times = timing.alternate(candidates, left)
-        cells[name] = cells_of(times, config.batch if name == "mae" else 2 * config.batch)
+        times = timing.alternate(candidates | products, left)
+        gflop = objective_gflop(our_objective(name, config, None, "lax"), our_batch(name, views))
+        cells[name] = cells_of(times, config.batch if name == "mae" else 2 * config.batch, gflop)
         best[name] = timing.best_peer(times)
     protocol = protocol_of(config, best)
     common.finish("self_supervised_steps", config, cells, protocol=protocol, started=started)

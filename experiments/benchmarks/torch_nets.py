@@ -52,17 +52,20 @@ class Conv4(Encoder):
 
 
 class Head(nn.Module):
-    """Two dense layers with ReLU between, and batch norm before it, or biases instead."""
+    """Dense layers of ``widths``, with ReLU between them, and batch norm before it, or biases instead."""
 
-    def __init__(self, dim: int, hidden: int, out: int, norm: bool = True):
+    def __init__(self, dim: int, *widths: int, norm: bool = True):
         super().__init__()
-        self.first = nn.Linear(dim, hidden, bias=not norm)
-        self.norm = nn.BatchNorm1d(hidden) if norm else nn.Identity()
-        self.last = nn.Linear(hidden, out, bias=not norm)
+        sizes = zip((dim, *widths), widths)
+        self.layers = nn.ModuleList(nn.Linear(before, after, bias=not norm) for before, after in sizes)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if norm else nn.Identity() for width in widths[:-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Rows [n, dim] to [n, out]."""
-        return self.last(functional.relu(self.norm(self.first(x)), inplace=True))
+        *hidden, last = self.layers
+        for layer, norm in zip(hidden, self.norms, strict=True):
+            x = functional.relu(norm(layer(x)), inplace=True)
+        return last(x)
 
 
 class Block(nn.Module):
@@ -132,14 +135,18 @@ def head_arrays(params: Any, channels: int | None = None) -> Arrays:
 
     ``channels``: of the square maps that ``Conv4`` gave it, channels first and turned; None: it was given plain rows.
     """
-    first, last = dense_arrays(params["Dense_0"]), dense_arrays(params["Dense_1"])
+    count = sum(name.startswith("Dense_") for name in params)
+    layers = [dense_arrays(params[f"Dense_{i}"]) for i in range(count)]
     if channels is not None:
-        weight = first["weight"]
+        weight = layers[0]["weight"]
         side = round((weight.shape[1] // channels) ** 0.5)
         maps = weight.reshape(-1, side, side, channels)[:, ::-1, ::-1]
-        first["weight"] = maps.transpose(0, 3, 1, 2).reshape(weight.shape)
-    norm = within("norm", norm_arrays(params["Norm_0"])) if "Norm_0" in params else {}
-    return within("first", first) | norm | within("last", last)
+        layers[0]["weight"] = maps.transpose(0, 3, 1, 2).reshape(weight.shape)
+    found: Arrays = {}
+    for i, layer in enumerate(layers):
+        found |= within(f"layers.{i}", layer)
+        found |= within(f"norms.{i}", norm_arrays(params[f"Norm_{i}"])) if f"Norm_{i}" in params else {}
+    return found
 
 
 def block_arrays(params: Any) -> Arrays:
