@@ -36,10 +36,14 @@ format: install-test  ## put the code into its format
 	$(RUN) -m ruff check --fix-only --quiet $(SOURCES)
 	$(RUN) -m ruff format $(SOURCES)
 
-bench: install-peers  ## training steps beside PyTorch on this machine; writes experiments/results
-	$(RUN) -m experiments.benchmarks.meta_step $(ARGS)
-	$(RUN) -m experiments.benchmarks.contrastive_step $(ARGS)
-	$(RUN) -m experiments.benchmarks.self_supervised_steps $(ARGS)
+BENCH := $(RUN) -m experiments.benchmarks
+bench: install-peers  ## training steps beside PyTorch on this machine, within 15 minutes; writes runs/*.json
+	$(BENCH).meta_step --seconds 60 $(ARGS)
+	$(BENCH).contrastive_step --seconds 60 $(ARGS)
+	$(BENCH).self_supervised_steps --seconds 160 $(ARGS)
+	$(BENCH).resnet_step --seconds 100 $(ARGS)
+	$(BENCH).convolution --seconds 200 $(ARGS)
+	$(BENCH).scaling --seconds 150 --figure runs/scaling.png
 
 tables: install  ## draw the tables and numbers of the pages anew from experiments/results
 	$(RUN) -m experiments.readme

@@ -23,6 +23,7 @@ from metarep_jax.train.step import TrainState, make_roots, make_update
 from metarep_jax.types import Trainable, batch_axis
 
 console = Console()
+TRACED = 3  # steps of a trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,21 @@ class PeerBenchmarkConfig(BenchmarkConfig):
 
     peers: bool = True
     """Also time PyTorch (extra "peers")."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBenchmarkConfig(PeerBenchmarkConfig):
+    """Flags of benchmarks of a training step."""
+
+    conv: str = "auto"
+    """How our convolutions are computed, as encoders know it; auto: chosen for the backend."""
+    profile: Path | None = None
+    """A new folder for a JAX trace of our step; default: none."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.profile is not None and self.profile.exists():
+            raise ValueError(f"--profile {self.profile} is there already; a trace goes into a new folder, name another")
 
 
 def run(main: Callable[[Any], None], config: type[BenchmarkConfig], description: str | None) -> None:
@@ -138,6 +154,17 @@ def first_step(name: str, step: Candidate, last: list) -> list[float]:
     loss, norm = (float(last[1][metric][0]) for metric in ("loss", "gradient_norm"))
     console.print(f"{name}: compiled in {seconds:.1f} s, first loss {loss:.5f}, gradient {norm:.5f}", highlight=False)
     return [loss, norm]
+
+
+def trace(config: StepBenchmarkConfig, steps: Mapping[str, Candidate]) -> None:
+    """Writes a JAX trace of a few steps of each into ``--profile``/NAME, where that was asked for."""
+    if config.profile is None:
+        return
+    for name, step in steps.items():
+        with jax.profiler.trace(str(config.profile / name)):
+            for _ in range(TRACED):
+                step()
+    console.print(f"trace: {config.profile}", highlight=False)
 
 
 def set_torch_threads(devices: list) -> None:

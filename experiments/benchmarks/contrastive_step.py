@@ -10,9 +10,10 @@ import time
 from typing import Any
 
 import numpy as np
-import tyro
 
 from experiments.benchmarks import common, timing
+from experiments.benchmarks.convolution_passes import check_lowerings
+from experiments.benchmarks.convolution_shapes import convolutions_of
 from experiments.benchmarks.flops import objective_gflop
 from metarep_jax.data.images.augment import make_augment
 from metarep_jax.encoders import EncoderConfig, make_encoder
@@ -27,7 +28,7 @@ OPTIMISER = OptimiserConfig(name="adamw", learning_rate=2e-3, weight_decay=1e-4)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.PeerBenchmarkConfig):
+class Config(common.StepBenchmarkConfig):
     """One contrastive (SimCLR) training step beside PyTorch's, with and without making the views."""
 
     batch: int = 256
@@ -47,6 +48,8 @@ def main(config: Config) -> None:
     started = time.perf_counter()
     devices = common.start(config)
     check_batch(config.batch, devices)
+    plain = make_encoder(EncoderConfig(width=config.width), conv="lax")
+    check_lowerings("--conv", (config.conv,), convolutions_of(plain, (SIDE, SIDE, 1)))
     images = np.random.default_rng(0).integers(0, 256, (config.batch, SIDE, SIDE, 1), np.uint8)
     peers = common.peers_present(config, "torch")
     if peers:
@@ -58,6 +61,7 @@ def main(config: Config) -> None:
         if peers:
             candidates |= torch_steps(config, images, augment != "none")
         candidates |= timing.matrix_products(devices, peers)
+        common.trace(config, {column: candidates["ours"]})
         measured[column] = timing.alternate(candidates, config.seconds / len(COLUMNS))
     cells = timing.cells_of(measured, dict.fromkeys(COLUMNS, gflop))
     for row in [row for row in cells if row == "ours" or row.startswith("torch")]:
@@ -76,7 +80,7 @@ def objective_of(config: Config, augment: str, axis_name: str | None = AXIS, con
 
 def our_step(config: Config, images: np.ndarray, augment: str, devices: list) -> timing.Candidate:
     """The project's own training step, mapped over the devices."""
-    trainable = pretraining(objective_of(config, augment))
+    trainable = pretraining(objective_of(config, augment, conv=config.conv))
     return common.pretraining_step(trainable, {"inputs": images}, devices=devices, optimiser=OPTIMISER)[0]
 
 
@@ -133,4 +137,4 @@ def _torch_views() -> Any:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    common.run(main, Config, __doc__)

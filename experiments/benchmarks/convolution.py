@@ -132,10 +132,10 @@ def main(config: ConvolutionConfig) -> None:
     """Times every convolution and writes the result file."""
     started = time.perf_counter()
     devices = common.start(config)
-    lowerings = config.lowerings or (conv_lowering("auto"),)
+    lowerings = tuple(conv_lowering(name) if name == "auto" else name for name in config.lowerings or ("auto",))
     found = networks(config.encoder)
     shapes = list(dict.fromkeys(shape for each in found.values() for shape in each))
-    check_lowerings(lowerings, shapes)
+    check_lowerings("--lowerings", lowerings, shapes)
     with_peers = common.peers_present(config, "torch")
     if with_peers:
         common.set_torch_threads(devices)

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from experiments.benchmarks.convolution_shapes import Convolution
 from experiments.benchmarks.timing import Candidate
-from metarep_jax.encoders.layers import ConvLowering, conv_layer
+from metarep_jax.encoders.layers import ConvLowering, conv_layer, conv_lowering
 from metarep_jax.train.parallel import replicate, shard
 
 PASSES: tuple[str, ...] = ("forward", "input_gradient", "weight_gradient")
@@ -53,9 +53,15 @@ def passes_of(layer: nn.Module) -> dict[str, Callable[..., Any]]:
     return dict(zip(PASSES, (forward, input_gradient, weight_gradient)))
 
 
-def check_lowerings(lowerings: Sequence[str], shapes: Sequence[Convolution]) -> None:
-    """Raises ValueError for a lowering that does not exist, or that one of the shapes cannot take: says which can."""
-    for lowering in lowerings:
+def check_lowerings(flag: str, lowerings: Sequence[str], shapes: Sequence[Convolution]) -> None:
+    """Raises ValueError for a lowering that does not exist, or that one of the shapes cannot take: says which can.
+
+    Args:
+      flag: by which they were given, such as ``--lowerings``.
+      lowerings: names, "auto" among them.
+      shapes: convolutions that each has to compute.
+    """
+    for lowering in (conv_lowering(name) if name == "auto" else name for name in lowerings):
         conv_layer(lowering)
         for shape in shapes:
             try:
@@ -63,7 +69,7 @@ def check_lowerings(lowerings: Sequence[str], shapes: Sequence[Convolution]) -> 
             except (TypeError, ValueError) as error:
                 every = [name for name in get_args(ConvLowering) if name != "auto" and _takes(name, shape)]
                 raise ValueError(
-                    f"--lowerings {lowering} cannot take {shape.words} ({error}); those that can: {', '.join(every)}"
+                    f"{flag} {lowering} cannot take {shape.words} ({error}); those that can: {', '.join(every)}"
                 ) from error
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tyro
 
 from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import BenchmarkConfig, console
@@ -82,4 +81,4 @@ def main(config: LearnerStepsConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(LearnerStepsConfig, description=__doc__))
+    common.run(main, LearnerStepsConfig, __doc__)

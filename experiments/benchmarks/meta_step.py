@@ -15,21 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 from experiments.benchmarks import common, timing
-from experiments.benchmarks.common import PeerBenchmarkConfig, console
+from experiments.benchmarks.common import StepBenchmarkConfig, console
+from experiments.benchmarks.convolution_passes import check_lowerings
+from experiments.benchmarks.convolution_shapes import convolutions_of
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.metalearn.maml import maml
 from metarep_jax.train import meta_learning
 from metarep_jax.types import Episode, EpisodeSpec, Examples, MetaLearner
 
 IMAGE, WIDTH, WAY = 28, 64, 5
+ENCODER = EncoderConfig(name="conv4", width=WIDTH, readout="mean")
 LEAST_SECONDS = 5.0  # of measuring a setting, when compiling took all the time that was given
 
 
 @dataclasses.dataclass(frozen=True)
-class MetaStepConfig(PeerBenchmarkConfig):
+class MetaStepConfig(StepBenchmarkConfig):
     """Flags of experiments.benchmarks.meta_step."""
 
     chunk: int | None = None
@@ -78,7 +80,7 @@ def make_episodes(tasks: int, query: int) -> Episode:
 
 def make_learner(config: MetaStepConfig, setting: Setting) -> MetaLearner:
     """MAML over Conv4."""
-    encoder = make_encoder(EncoderConfig(name="conv4", width=WIDTH, readout="mean"), adapted=True)
+    encoder = make_encoder(ENCODER, adapted=True, conv=config.conv)
     return maml(encoder, way=WAY, inner_lr=config.inner_lr, inner_steps=setting.inner_steps)
 
 
@@ -148,6 +150,7 @@ def main(config: MetaStepConfig) -> None:
     """Times every setting and writes the result file."""
     started = time.perf_counter()
     devices = common.start(config)
+    check_lowerings("--conv", (config.conv,), convolutions_of(make_encoder(ENCODER, conv="lax"), (IMAGE, IMAGE, 1)))
     with_peers = common.peers_present(config, "torch", "higher")
     if with_peers:
         common.set_torch_threads(devices)
@@ -164,6 +167,7 @@ def main(config: MetaStepConfig) -> None:
     measured = {column: timing.alternate(steps, left) for column, steps in candidates.items()}
     for column, times in measured.items():
         console.print(f"{column}: matrix products ran at {timing.product_rate(times):.0f} GFLOP/s", highlight=False)
+    common.trace(config, {column: steps["ours"] for column, steps in candidates.items()})
     cells = timing.cells_of(measured, {column: setting.gflop for column, setting in SETTINGS.items()})
     protocol = "5-way 1-shot, 28×28, Conv4-64 stride 2, second order: " + "; ".join(
         f"{column}: {setting.tasks} tasks, {setting.query} queries a class, {setting.inner_steps} inner steps"
@@ -173,4 +177,4 @@ def main(config: MetaStepConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(MetaStepConfig, description=__doc__))
+    common.run(main, MetaStepConfig, __doc__)

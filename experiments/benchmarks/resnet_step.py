@@ -12,9 +12,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import console
+from experiments.benchmarks.convolution_passes import check_lowerings
+from experiments.benchmarks.convolution_shapes import convolutions_of
 from experiments.benchmarks.flops import objective_gflop
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.encoders.resnet import Stem
@@ -42,7 +45,7 @@ SETTINGS: dict[int, Setting] = {32: Setting("small", 64), 224: Setting("imagenet
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNetStepConfig(common.PeerBenchmarkConfig):
+class ResNetStepConfig(common.StepBenchmarkConfig):
     """Flags of experiments.benchmarks.resnet_step."""
 
     seconds: float = 120.0
@@ -66,19 +69,25 @@ def batch_of(views: np.ndarray) -> dict[str, np.ndarray]:
     return {"inputs": views[0], "partner": views[1]}
 
 
+def encoder_of(setting: Setting, axis_name: str | None = AXIS, conv: str = "auto") -> nn.Module:
+    """ResNet-18 with the setting's stem."""
+    shape = EncoderConfig("resnet18", width=WIDTH, stem=setting.stem)
+    return make_encoder(shape, axis_name=axis_name, conv=conv)
+
+
 def objective_of(setting: Setting, axis_name: str | None = AXIS, conv: str = "auto") -> Objective:
     """SimCLR of the setting's encoder, whose views are an image and its "partner" as they are."""
-    encoder = make_encoder(EncoderConfig("resnet18", width=WIDTH, stem=setting.stem), axis_name=axis_name, conv=conv)
+    encoder = encoder_of(setting, axis_name, conv)
     return simclr(encoder, augment=lambda keys, images: images, axis_name=axis_name, **SIMCLR)
 
 
-def our_step(setting: Setting, views: np.ndarray, devices: list) -> tuple[timing.Candidate, list]:
+def our_step(setting: Setting, views: np.ndarray, devices: list, conv: str = "auto") -> tuple[timing.Candidate, list]:
     """The training loop's own update, with ``last`` as ``common.training_step`` says.
 
     Scales that start at 0, each block's last, are 1 here: else no gradient reaches the kernels before them, and the
     comparison of gradients would not see them.
     """
-    trainable, batch = pretraining(objective_of(setting)), batch_of(views)
+    trainable, batch = pretraining(objective_of(setting, conv=conv)), batch_of(views)
     params, state = jax.jit(trainable.init)(make_roots([0]).init, batch)
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.ones_like(leaf) if path[-1].key == "scale" else leaf, params
@@ -101,11 +110,11 @@ def torch_steps(setting: Setting, views: np.ndarray, params: Any, ours: list[flo
     return ssl_peers.checked_steps(peer, inputs, ours, OPTIMISER)
 
 
-def candidates_of(size: int, devices: list, with_peers: bool) -> dict[str, timing.Candidate]:
+def candidates_of(size: int, config: ResNetStepConfig, devices: list, with_peers: bool) -> dict[str, timing.Candidate]:
     """Our step, PyTorch's, and the matrix products that say what the machine can do."""
     setting = SETTINGS[size]
     views = make_views(size, setting)
-    step, last = our_step(setting, views, devices)
+    step, last = our_step(setting, views, devices, config.conv)
     params = jax.tree.map(lambda leaf: np.array(leaf[0]), last[0].params)
     ours = common.first_step(f"ResNet-18, {size} pixels", step, last)
     peers = torch_steps(setting, views, params, ours) if with_peers else {}
@@ -134,10 +143,12 @@ def main(config: ResNetStepConfig) -> None:
     devices = common.start(config)
     for size in config.size:
         check_batch(SETTINGS[size].batch, devices)
+        shapes = convolutions_of(encoder_of(SETTINGS[size], None, "lax"), (size, size, CHANNELS))
+        check_lowerings("--conv", (config.conv,), shapes)
     with_peers = common.peers_present(config, "torch")
     if with_peers:
         common.set_torch_threads(devices)
-    candidates = {size: candidates_of(size, devices, with_peers) for size in config.size}
+    candidates = {size: candidates_of(size, config, devices, with_peers) for size in config.size}
     left = max((config.seconds - time.perf_counter() + started) / len(candidates), LEAST_SECONDS)
     rows: dict[str, dict[str, Any]] = {}
     for size, steps in candidates.items():
@@ -147,6 +158,7 @@ def main(config: ResNetStepConfig) -> None:
         )
         for row, cell in cells_of(size, times).items():
             rows.setdefault(row, {})[str(size)] = cell
+    common.trace(config, {str(size): steps["ours"] for size, steps in candidates.items()})
     each = "; ".join(f"{size} px: 2 × {SETTINGS[size].batch} views, stem {SETTINGS[size].stem}" for size in candidates)
     protocol = f"SimCLR, ResNet-18 of width {WIDTH}, given views of three channels, float32, AdamW; {each}; medians"
     common.finish("resnet_step", config, rows, protocol=protocol, started=started)

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from experiments.benchmarks import common, timing
-from experiments.benchmarks.common import PeerBenchmarkConfig
+from experiments.benchmarks.common import StepBenchmarkConfig
+from experiments.benchmarks.convolution_passes import check_lowerings
+from experiments.benchmarks.convolution_shapes import convolutions_of
 from experiments.benchmarks.flops import objective_gflop
 from metarep_jax.encoders import EncoderConfig, make_encoder
 from metarep_jax.pretrain import OBJECTIVES
@@ -49,7 +50,7 @@ LEAST_SECONDS = 4.0  # of measuring an objective, when compiling took all the ti
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfSupervisedStepsConfig(PeerBenchmarkConfig):
+class SelfSupervisedStepsConfig(StepBenchmarkConfig):
     """Flags of experiments.benchmarks.self_supervised_steps."""
 
     seconds: float = 120.0
@@ -143,7 +144,7 @@ def candidates_of(
     name: str, config: SelfSupervisedStepsConfig, views: np.ndarray, devices: list, with_peers: bool
 ) -> dict[str, timing.Candidate]:
     """Our step and PyTorch's, for each memory format, after a check that they compute the same."""
-    trainable = pretraining(our_objective(name, config))
+    trainable = pretraining(our_objective(name, config, conv=config.conv))
     step, last = common.pretraining_step(trainable, our_batch(name, views), devices=devices, optimiser=OPTIMISER)
     params, queue = (jax.tree.map(lambda leaf: np.array(leaf[0]), tree) for tree in start_of(last[0]))
     ours = common.first_step(name, step, last)
@@ -207,6 +208,8 @@ def main(config: SelfSupervisedStepsConfig) -> None:
     started = time.perf_counter()
     devices = common.start(config)
     check_batch(config.batch, devices)
+    plain = make_encoder(EncoderConfig(width=config.width), conv="lax")
+    check_lowerings("--conv", (config.conv,), convolutions_of(plain, (SIDE, SIDE, 1)))
     with_peers = common.peers_present(config, "torch")
     if with_peers:
         common.set_torch_threads(devices)
@@ -220,9 +223,10 @@ def main(config: SelfSupervisedStepsConfig) -> None:
         gflop = objective_gflop(our_objective(name, config, None, "lax"), our_batch(name, views))
         cells[name] = cells_of(times, config.batch if name == "mae" else 2 * config.batch, gflop)
         best[name] = timing.best_peer(times)
+    common.trace(config, {name: candidates["ours"] for name, candidates in steps.items()})
     protocol = protocol_of(config, best)
     common.finish("self_supervised_steps", config, cells, protocol=protocol, started=started)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(SelfSupervisedStepsConfig, description=__doc__))
+    common.run(main, SelfSupervisedStepsConfig, __doc__)

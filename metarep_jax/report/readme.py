@@ -14,6 +14,13 @@ omniglot_pipeline | the three stages on Omniglot | student / 5w1s | link
 … a table of many results, a line each …
 <!-- end overview -->
 
+<!-- grid
+what | ours | PyTorch
+SimCLR | contrastive_step / ours / views | contrastive_step / best_peer / views
+-->
+… a table whose cells are picked out of many results …
+<!-- end grid -->
+
 <!-- value: omniglot_pipeline / student / 5w1s -->97.9%<!-- end -->                        a cell
 <!-- value: omniglot_pipeline / student minus meta_pretrained / 5w1s -->…<!-- end -->      the difference of two
 <!-- value: omniglot_pipeline / wall_clock -->41 min<!-- end -->                           the time of the run
@@ -32,6 +39,7 @@ ABSENT = "not measured yet"
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end table -->)", re.DOTALL)
 _SETTINGS = re.compile(r"(<!-- settings: (\S+) -->\n).*?(<!-- end settings -->)", re.DOTALL)
 _OVERVIEW = re.compile(r"(<!-- overview\n(.*?)-->\n).*?(<!-- end overview -->)", re.DOTALL)
+_GRID = re.compile(r"(<!-- grid\n(.*?)-->\n).*?(<!-- end grid -->)", re.DOTALL)
 _VALUE = re.compile(r"(<!-- value: ([^>]+?) -->).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -57,6 +65,7 @@ def redrawn(text: str, results: Mapping[str, Result]) -> str:
     text = _TABLE.sub(lambda match: match[1] + table(match[2], results) + "\n" + match[3], text)
     text = _SETTINGS.sub(lambda match: match[1] + settings(match[2], results) + "\n" + match[3], text)
     text = _OVERVIEW.sub(lambda match: match[1] + overview(match[2], results) + "\n" + match[3], text)
+    text = _GRID.sub(lambda match: match[1] + grid(match[2], results) + "\n" + match[3], text)
     return _VALUE.sub(lambda match: match[1] + value(match[2], results) + match[3], text)
 
 
@@ -101,6 +110,25 @@ def overview(lines: str, results: Mapping[str, Result]) -> str:
     return "\n" + "\n".join("| " + " | ".join(map(escaped_cell, row)) + " |" for row in rows) + "\n"
 
 
+def grid(lines: str, results: Mapping[str, Result]) -> str:
+    """A Markdown table whose cells are picked out of many results.
+
+    Args:
+      lines: the heads of its columns, then a row a line: ``words | NAME / ROW / COLUMN | …``; an empty cell stays so.
+      results: by name.
+
+    Raises:
+      ValueError: for a line of another form, or a cell that its result does not have.
+    """
+    head, *rows = [[part.strip() for part in line.split("|")] for line in filter(str.strip, lines.splitlines())]
+    table = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for words, *queries in rows:
+        if len(queries) != len(head) - 1:
+            raise ValueError(f"the row {words!r} has {len(queries)} cells, the table's columns are {', '.join(head)}")
+        table.append([words, *(_picked(query, results) if query else "" for query in queries)])
+    return "\n" + "\n".join("| " + " | ".join(map(escaped_cell, row)) + " |" for row in table) + "\n"
+
+
 def value(query: str, results: Mapping[str, Result]) -> str:
     """A number for a sentence: ``NAME / ROW / COLUMN``, ``NAME / ROW minus OTHER / COLUMN``, ``NAME / wall_clock``."""
     name, *rest = (part.strip() for part in query.split(" / "))
@@ -123,6 +151,11 @@ def _cell(result: Result, row: str, column: str) -> Cell:
         has = ", ".join(result.cells.get(row, result.cells))
         raise ValueError(f"{result.name} has no cell {row!r}, {column!r}; it has {has}")
     return result.cells[row][column]
+
+
+def _picked(query: str, results: Mapping[str, Result]) -> str:
+    name, row, column = _split(query, " / ", 3, "NAME / ROW / COLUMN")
+    return cell_text(_cell(results[name], row, column), column) if name in results else ABSENT
 
 
 def _split(text: str, mark: str, parts: int, form: str) -> list[str]:

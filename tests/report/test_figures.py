@@ -164,3 +164,17 @@ def test_lines_take_the_rows_that_have_every_column(tmp_path):
 
 def test_halving_the_errors_goes_equally_far_up():
     np.testing.assert_allclose(halvings(np.array([96.0, 98.0, 99.0, 99.5, 100.0])), [-2, -1, 0, 1, np.log2(100)])
+
+
+def test_a_slope_is_the_exponent_of_a_power_law(tmp_path):
+    values = [1.0, 2.0, 4.0, 8.0]
+    costs = [3 * value**1.5 for value in values]
+    assert figures.log_slope(values, costs) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="at least two points"):
+        figures.log_slope([1.0], [2.0])
+    with pytest.raises(ValueError, match="positive"):
+        figures.log_slope([1.0, 2.0], [0.0, 2.0])
+    line = (values, costs)
+    figures.save_scaling(tmp_path / "one.png", {"ms": {"batch": line}})
+    figures.save_scaling(tmp_path / "two.png", {"ms": {"batch": line, "tasks": ([8.0], [2.0])}, "MB": {"batch": line}})
+    assert size(tmp_path / "two.png")[0] > size(tmp_path / "one.png")[0]

@@ -93,6 +93,19 @@ def test_an_overview_has_a_line_a_result():
     assert "not measured yet" in "\n".join(line for line in lines if line.startswith("| to come"))
 
 
+def test_a_grid_picks_its_cells_out_of_many_results():
+    rows = "ways | trial / meta_pretrained / 5w1s | none / a / b\nlast | trial / meta_scratch / 5w1s |"
+    spec = f"what | ours | theirs\n{rows}"
+    drawn = redrawn(f"<!-- grid\n{spec}\n-->\nold\n<!-- end grid -->", {"trial": trial()})
+    lines = drawn.splitlines()
+    assert "| what | ours | theirs |" in lines and "old" not in lines
+    assert "| ways | 95.04 ± 0.40 | not measured yet |" in lines
+    assert "| last | 90.00 ± 0.30 |  |" in lines
+    assert redrawn(drawn, {"trial": trial()}) == drawn
+    with pytest.raises(ValueError, match="'ways' has 1 cells, the table's columns are what, ours, theirs"):
+        redrawn("<!-- grid\nwhat | ours | theirs\nways | \n-->\n<!-- end grid -->", {})
+
+
 @pytest.mark.parametrize(
     ("line", "says"), [("trial | only", "NAME | what"), ("trial | w | nobody | l", "ROW / COLUMN")]
 )
