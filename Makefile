@@ -13,6 +13,7 @@ PIP := $(RUN) -m pip install -qq --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 # Versions that are known to work together: JAX has other newest releases for 3.11 than for 3.12 and later.
 CONSTRAINTS = constraints-$(shell $(RUN) -c 'import sys; print("3.11" if sys.version_info < (3, 12) else "3.12")').txt
+BENCH := $(RUN) -m experiments.benchmarks
 SOURCES := metarep_jax experiments tests
 ARGS ?=
 
@@ -36,14 +37,13 @@ format: install-test  ## put the code into its format
 	$(RUN) -m ruff check --fix-only --quiet $(SOURCES)
 	$(RUN) -m ruff format $(SOURCES)
 
-BENCH := $(RUN) -m experiments.benchmarks
 bench: install-peers  ## training steps beside PyTorch on this machine, within 15 minutes; writes runs/*.json
 	$(BENCH).meta_step --seconds 60 $(ARGS)
 	$(BENCH).contrastive_step --seconds 60 $(ARGS)
 	$(BENCH).self_supervised_steps --seconds 160 $(ARGS)
 	$(BENCH).resnet_step --seconds 100 $(ARGS)
 	$(BENCH).convolution --seconds 200 $(ARGS)
-	$(BENCH).scaling --seconds 150 --figure runs/scaling.png
+	$(BENCH).scaling --seconds 150 $(ARGS)
 
 tables: install  ## draw the tables and numbers of the pages anew from experiments/results
 	$(RUN) -m experiments.readme

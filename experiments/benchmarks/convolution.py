@@ -2,7 +2,7 @@
 
 Forward, gradient of the input, gradient of the kernel, each by itself, in GFLOP/s of the direct algorithm and as a
 share of the machine's matrix-product rate, beside PyTorch (channels last); float32. Shapes are read off the encoders,
-and those that several have are measured once. A batch is as many images as make a pass of 5 GFLOP, 256 at most.
+and those that several have are measured once. A batch is as many images as make a pass of 4 GFLOP, 256 at most.
 
 Ours are spread over the devices as in training, and a device's kernel gradient is that of its images. Where ours pads
 only the end (SAME with strides) PyTorch pads both sides, as its peers do: as many products, on images turned by 180°.
@@ -23,8 +23,9 @@ from metarep_jax.encoders.layers import conv_lowering
 from metarep_jax.encoders.resnet import ResNet
 
 Encoder = Literal["conv4", "resnet12", "resnet18", "resnet50", "cifar_resnet"]
-PASS_GFLOP, MOST_IMAGES = 5.0, 256
-TURN_SECONDS = 0.04  # a pass takes a fiftieth of a second
+PASS_GFLOP, MOST_IMAGES = 4.0, 256
+PRODUCTS_EVERY = 6  # shapes, between measurements of the matrix products
+TURN_SECONDS = 0.03  # a pass takes a hundredth or two of a second
 LEAST_SECONDS = 0.5  # of measuring a shape, when compiling took all the time that was given
 
 
@@ -146,9 +147,10 @@ def main(config: ConvolutionConfig) -> None:
     for index, shape in enumerate(shapes):
         candidates = candidates_of(shape, lowerings, devices, with_peers)
         left = max((end - time.perf_counter()) / (len(shapes) - index) / 2, LEAST_SECONDS)
-        times = timing.alternate(candidates | products, left, TURN_SECONDS)
-        for name in products:
-            product_times[name].extend(times.pop(name))
+        times = timing.alternate(candidates, left, TURN_SECONDS)
+        if index % PRODUCTS_EVERY == 0:
+            for name, each in timing.alternate(products, 0.0, TURN_SECONDS).items():
+                product_times[name].extend(each)
         images = batch_of(shape, len(devices))
         seconds[shape] = {name: 1e-3 * float(np.median(each)) / images for name, each in times.items()}
         least = min(least, *(each.size for each in times.values()))
