@@ -42,8 +42,9 @@ bench: install-peers  ## training steps beside PyTorch on this machine, within 1
 	$(BENCH).contrastive_step --seconds 60 $(ARGS)
 	$(BENCH).self_supervised_steps --seconds 160 $(ARGS)
 	$(BENCH).resnet_step --seconds 100 $(ARGS)
-	$(BENCH).convolution --seconds 200 $(ARGS)
-	$(BENCH).scaling --seconds 150 $(ARGS)
+	$(BENCH).convolution --seconds 180 $(ARGS)
+	$(BENCH).scaling --seconds 130 $(ARGS)
+	$(BENCH).reading --seconds 40 $(ARGS)
 
 tables: install  ## draw the tables and numbers of the pages anew from experiments/results
 	$(RUN) -m experiments.readme

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 from PIL import Image, ImageOps
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, timing
 from metarep_jax.data import DataConfig, load_splits, stream_reader
 from metarep_jax.data.protocols import divide
 from metarep_jax.data.splits import Splits, labelled
@@ -128,9 +128,9 @@ def measure(root: Path, cache: Path, folder: Folder, workers: int, peers: bool, 
         rates = take_turns(steps, left, held=workers * (2 * AHEAD + 2), size=folder.batch)
     finally:
         reader.close()
-    cells |= {name: common.median_cell(found) for name, found in rates.items()}
+    cells |= {name: timing.median_cell(found) for name, found in rates.items()}
     if peers:
-        cells["ratio"] = common.median_cell(rates["ours"] / rates["torch"])  # of turns that follow each other
+        cells["ratio"] = timing.median_cell(rates["ours"] / rates["torch"])  # of turns that follow each other
     return cells
 
 
