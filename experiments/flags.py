@@ -13,8 +13,7 @@ import tyro
 from rich import get_console
 from rich.markup import escape
 
-from metarep_jax.files import check_on_disk
-from metarep_jax.flags import build_config, build_flags, choices_in, long_forms, read_choices, switches
+from metarep_jax.flags import build_config, build_flags, check_paths, choices_in, long_forms, read_choices, switches
 
 Config = TypeVar("Config")
 console = get_console()  # the one that progress bars and log lines write to
@@ -43,16 +42,6 @@ def parse(
     except ValueError as error:
         print_error(error)
         raise SystemExit(2) from error
-
-
-def check_paths(words: Sequence[str]) -> None:
-    """Raises ValueError for flags whose value is an address such as gs://bucket/run, whatever they are for."""
-    flag = "the argument"
-    for word in words:
-        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        flag = name or flag
-        if equals or not name:
-            check_on_disk(value, flag)
 
 
 def program() -> str:

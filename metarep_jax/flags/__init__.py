@@ -10,11 +10,12 @@ then for the flags that the chosen factories have (``build_flags``, ``build_conf
 """
 
 from metarep_jax.flags.building import build_config, build_flags, flag_type, named_flags
-from metarep_jax.flags.words import choices_in, long_forms, read_choices, switches
+from metarep_jax.flags.words import check_paths, choices_in, long_forms, read_choices, switches
 
 __all__ = [
     "build_config",
     "build_flags",
+    "check_paths",
     "choices_in",
     "flag_type",
     "long_forms",

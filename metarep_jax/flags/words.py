@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from metarep_jax.choices import Choice, Keyword, WeightedChoices, no_setting
+from metarep_jax.files import check_on_disk
 
 Chosen = dict[str, tuple[type[Choice], str, dict[str, Any]]]  # by path: the kind, the name, and values beside defaults
 
@@ -23,6 +24,16 @@ def read_choices(words: Sequence[str], config: Any) -> Chosen:
     for path, (kind, name, _) in chosen.items():
         _refuse_unknown(words, path, kind, name)
     return chosen
+
+
+def check_paths(words: Sequence[str]) -> None:
+    """Raises ValueError for flags whose value is an address such as gs://bucket/run, whatever they are for."""
+    flag = "the argument"
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        flag = name or flag
+        if equals or not name:
+            check_on_disk(value, flag)
 
 
 def choices_in(config: Any, path: str = "") -> Iterator[tuple[str, Choice | WeightedChoices]]:
