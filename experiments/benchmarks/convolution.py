@@ -16,10 +16,9 @@ import numpy as np
 
 from experiments.benchmarks import common, timing
 from experiments.benchmarks.common import console
-from experiments.benchmarks.convolution_passes import PASSES, check_lowerings, our_passes, torch_passes
+from experiments.benchmarks.convolution_passes import PASSES, check_lowerings, named_lowering, our_passes, torch_passes
 from experiments.benchmarks.convolution_shapes import Convolution, convolutions_of
 from metarep_jax.encoders import EncoderConfig, make_encoder
-from metarep_jax.encoders.layers import conv_lowering
 from metarep_jax.encoders.resnet import ResNet
 
 Encoder = Literal["conv4", "resnet12", "resnet18", "resnet50", "cifar_resnet"]
@@ -38,7 +37,8 @@ class ConvolutionConfig(common.PeerBenchmarkConfig):
     encoder: tuple[Encoder, ...] = get_args(Encoder)
     """Whose convolutions; default: all of them."""
     lowerings: tuple[str, ...] = ()
-    """How ours are computed, names that encoders know as conv; the first is "ours". Default: the backend's own."""
+    """How ours are computed, names that encoders know as conv; the first is "ours". Default: passes on a CPU, lax
+    elsewhere."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -133,7 +133,7 @@ def main(config: ConvolutionConfig) -> None:
     """Times every convolution and writes the result file."""
     started = time.perf_counter()
     devices = common.start(config)
-    lowerings = tuple(conv_lowering(name) if name == "auto" else name for name in config.lowerings or ("auto",))
+    lowerings = tuple(map(named_lowering, config.lowerings or ("auto",)))
     found = networks(config.encoder)
     shapes = list(dict.fromkeys(shape for each in found.values() for shape in each))
     check_lowerings("--lowerings", lowerings, shapes)

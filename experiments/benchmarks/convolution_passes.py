@@ -55,6 +55,11 @@ def passes_of(layer: nn.Module) -> dict[str, Callable[..., Any]]:
     return dict(zip(PASSES, (forward, input_gradient, weight_gradient)))
 
 
+def named_lowering(name: str) -> str:
+    """The lowering of that name, or for "auto" the backend's own of large networks."""
+    return conv_lowering("auto", on_cpu="passes") if name == "auto" else name
+
+
 def check_lowerings(flag: str, lowerings: Sequence[str], shapes: Sequence[Convolution]) -> None:
     """Raises ValueError for a lowering that does not exist, or that one of the shapes cannot take: says which can.
 
@@ -63,7 +68,7 @@ def check_lowerings(flag: str, lowerings: Sequence[str], shapes: Sequence[Convol
       lowerings: names, "auto" among them.
       shapes: convolutions that each has to compute.
     """
-    for lowering in (conv_lowering(name) if name == "auto" else name for name in lowerings):
+    for lowering in map(named_lowering, lowerings):
         conv_layer(lowering)
         for shape in shapes:
             try:

@@ -23,7 +23,7 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.convolution_shapes import Convolution, convolutions_of
 from metarep_jax.encoders.conv4 import conv4
-from metarep_jax.encoders.convolution import PatchConv
+from metarep_jax.encoders.convolution import PassesConv, PatchConv
 from metarep_jax.types import Trainable
 
 STRIDED = Convolution((8, 6, 3), (3, 3), (2, 2), ((0, 1), (0, 1)), 4)
@@ -91,11 +91,13 @@ def test_a_lowering_that_a_shape_cannot_take_is_refused_with_those_that_can(monk
                 raise ValueError("no strides")
             return PatchConv(*args, strides=strides, **settings)
 
-        return {"patches": unstrided, "lax": nn.Conv}[name]
+        return {"patches": unstrided, "passes": PassesConv, "lax": nn.Conv}[name]
 
     monkeypatch.setattr(convolution_passes, "conv_layer", layers)
     convolution_passes.check_lowerings("--conv", ("patches",), [EVEN])
-    with pytest.raises(ValueError, match=r"--conv patches cannot take 8×6×3 3×3 /2 → 4 .*no strides.* can: lax$"):
+    with pytest.raises(
+        ValueError, match=r"--conv patches cannot take 8×6×3 3×3 /2 → 4 .*no strides.* can: passes, lax$"
+    ):
         convolution_passes.check_lowerings("--conv", ("patches",), [EVEN, STRIDED])
 
 
