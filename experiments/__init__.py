@@ -1,0 +1,5 @@
+"""Experiments: pages of config, stage and report, each a command ``python -m experiments.NAME``."""
+
+from metarep_jax.huge_pages import restart_with_huge_pages
+
+restart_with_huge_pages()
