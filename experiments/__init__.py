@@ -1,4 +1,4 @@
-"""Experiments: pages of config, stage and report, each a command ``python -m experiments.NAME``."""
+"""Experiments: pages of config, stage and report, each a command (see README.md)."""
 
 from metarep_jax.huge_pages import restart_with_huge_pages
 
