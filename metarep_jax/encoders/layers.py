@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from metarep_jax.backend import target_backend
 from metarep_jax.encoders.convolution import PatchConv, conv_layer
 from metarep_jax.encoders.norms import Norm
 
@@ -37,7 +37,7 @@ def conv_lowering(conv: ConvLowering, on_cpu: ConvLowering = "patches") -> str:
     On a CPU small networks are fastest by "patches", where the norm and the activation before a convolution are part of
     it; large ones by "passes".
     """
-    return (on_cpu if jax.default_backend() == "cpu" else "lax") if conv == "auto" else conv
+    return (on_cpu if target_backend() == "cpu" else "lax") if conv == "auto" else conv
 
 
 def as_image_float(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
@@ -141,8 +142,9 @@ def product_moments(
     mean = reduce((flat * share).sum((0, 1)))
     centred = (flat - mean).reshape(-1, flat.shape[-1])
     weights = jnp.broadcast_to(share, (*flat.shape[:2], 1)).reshape(-1, 1)
-    covariance = reduce(centred.T @ (centred * weights))
-    return mean @ matrix, jnp.maximum(((covariance @ matrix) * matrix).sum(0), 0)
+    exact = partial(jnp.matmul, precision=lax.Precision.HIGHEST)  # else rounded to bfloat16 on a TPU, then subtracted
+    covariance = reduce(exact(centred.T, centred * weights))
+    return exact(mean, matrix), jnp.maximum((exact(covariance, matrix) * matrix).sum(0), 0)
 
 
 def _normalised_groups(x: Array, groups: int, epsilon: float) -> Array:

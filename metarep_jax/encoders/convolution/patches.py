@@ -10,6 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from metarep_jax.backend import target_backend
 from metarep_jax.encoders.convolution.geometry import Geometry, Padding, geometry_of
 
 Rows = Callable[[Array], Array]  # acts on each row (example) of its argument by itself
@@ -81,7 +82,7 @@ def in_chunks(patches: Rows, matrix: Float[Array, "k out"], x: Float[Array, "n .
     """
     made = jax.eval_shape(patches, x)
     each = max(CHUNK_BYTES // max(made.size // max(len(x), 1) * made.dtype.itemsize, 1), 1)
-    if jax.default_backend() != "cpu" or len(x) < LEAST_CHUNKS * each:
+    if target_backend() != "cpu" or len(x) < LEAST_CHUNKS * each:
         return times_matrix(patches(x), matrix)
     by_rows = matrix.shape[0] > matrix.shape[1]  # transposed outside the loop, which then sums gradients that way
     factor = matrix.T if by_rows else matrix
