@@ -37,7 +37,7 @@ format: install-test  ## put the code into its format
 	$(RUN) -m ruff check --fix-only --quiet $(SOURCES)
 	$(RUN) -m ruff format $(SOURCES)
 
-bench: install-peers  ## training steps beside PyTorch on this machine, within 15 minutes; writes runs/*.json
+bench: install-peers  ## training steps beside PyTorch on this machine; measures for 12 minutes, compiles beside; writes runs/*.json
 	$(BENCH).meta_step --seconds 60 $(ARGS)
 	$(BENCH).contrastive_step --seconds 60 $(ARGS)
 	$(BENCH).self_supervised_steps --seconds 160 $(ARGS)

@@ -79,14 +79,7 @@ def image_folder(
     """
     from metarep_jax.data.images.image_folder import list_image_folder
 
-    reading = Reading(
-        image_size=image_size,
-        channels=channels,
-        resample=resample,
-        per_class=per_class,
-        stream=stream,
-        workers=workers,
-    )
+    reading = Reading(image_size, channels, resample, per_class, stream, workers)
     return list_image_folder(data_dir)._replace(reading=reading)
 
 
@@ -115,14 +108,7 @@ def tfds_images(
     """
     from metarep_jax.data.images.tfds_images import tfds_records
 
-    reading = Reading(
-        image_size=image_size,
-        channels=channels,
-        resample=resample,
-        per_class=per_class,
-        stream=stream,
-        workers=workers,
-    )
+    reading = Reading(image_size, channels, resample, per_class, stream, workers)
     return tfds_records(dataset, data_dir, cache_dir)._replace(reading=reading)
 
 

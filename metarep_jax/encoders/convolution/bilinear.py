@@ -2,7 +2,7 @@
 
 With y = x ∗ k: the gradient in x is a bilinear map of (ȳ, k), that in k one of (x, ȳ), and their own gradients are the
 same three maps again. So they are primitives of JAX whose derivatives, to any order and in both modes, name each other,
-while what computes each of them is chosen here. The rule was measured by ``experiments/benchmarks/convolution.py``.
+while what computes each of them is chosen here; ``experiments/benchmarks/convolution.py`` times every pass.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,9 @@ from metarep_jax.encoders.convolution.chunks import map_chunks
 from metarep_jax.encoders.convolution.geometry import Geometry
 
 LEAST_CHANNELS = 16  # of input and result, for Winograd's tiles to pay
-LEAST_RESULTS = {
-    4: 768,
-    2: 448,
-}  # examples × positions, by the tile's side: fewer do not pay for the kernel's transform
+# Examples × positions, by the tile's side: fewer do not pay for the kernel's transform. From its bytes and the products
+# that it saves, at 8 GB/s and 200 GFLOP/s, not measured.
+LEAST_RESULTS = {4: 768, 2: 448}
 LARGE_TILES_FROM = 8  # pixels a side: 4×4 images would be one tile, at 36 products for 16 results a large kernel
 FEW = 32  # values of a patch: so few are cut out faster than channels that do not fill a vector are convolved
 FEW_BYTES = 1 << 20  # of such patches at once

@@ -37,6 +37,5 @@ def _split(each: int, *arrays: Array) -> tuple[int, list[Array] | None]:
     each = max(each, 1)
     if n < 2 * each:
         return n, None
-    each = -(-n // -(-n // each))  # as even as can be
     whole = n // each * each
     return whole, [array[:whole].reshape(-1, each, *array.shape[1:]) for array in arrays]

@@ -1,17 +1,17 @@
 """Convolution as patches × matrix, interchangeable with Flax's own."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
 from metarep_jax.backend import target_backend
+from metarep_jax.encoders.convolution.chunks import map_chunks
 from metarep_jax.encoders.convolution.geometry import Geometry, Padding, geometry_of
+from metarep_jax.encoders.convolution.parameters import ConvParameters
 
 Rows = Callable[[Array], Array]  # acts on each row (example) of its argument by itself
 
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 20  # of patches at once: a core's second-level cache
 LEAST_CHUNKS = 4  # fewer are not worth a loop
 
 
-class PatchConv(nn.Module):
+class PatchConv(ConvParameters):
     """A 2-D convolution computed as a matrix of patches times the kernel as a matrix.
 
     Names, shapes and initial values of the parameters are those of ``nn.Conv`` (``kernel`` [kh, kw, in, out], ``bias``
@@ -27,16 +27,6 @@ class PatchConv(nn.Module):
     each task a kernel of its own, which turns ``lax.conv`` into a grouped convolution but this into a batched matrix
     product.
     """
-
-    features: int
-    kernel_size: Sequence[int] = (3, 3)
-    strides: int | Sequence[int] = 1
-    padding: Padding = "SAME"
-    use_bias: bool = True
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
-    bias_init: Callable[..., Array] = nn.initializers.zeros_init()
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n oh ow out"]:
         """The convolution of ``x``."""
@@ -56,10 +46,7 @@ class PatchConv(nn.Module):
     @nn.compact
     def _convolve(self, x: Array, before: Rows | None, defer: bool) -> tuple[Array, Array | None]:
         channels = (jax.eval_shape(before, x) if before else x).shape[-1]
-        shape = (*self.kernel_size, channels, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = self.promoted(x, channels)
 
         def patches(rows: Array) -> Array:
             return extract_patches(before(rows) if before else rows, self.kernel_size, self.strides, self.padding)
@@ -91,10 +78,7 @@ def in_chunks(patches: Rows, matrix: Float[Array, "k out"], x: Float[Array, "n .
     def convolve(rows: Array) -> Array:
         return _times(patches(rows), factor, by_rows)
 
-    whole = len(x) // each * each
-    chunks = lax.map(convolve, x[:whole].reshape(-1, each, *x.shape[1:]))
-    y = chunks.reshape(whole, *chunks.shape[2:])
-    return y if whole == len(x) else jnp.concatenate([y, convolve(x[whole:])])
+    return map_chunks(convolve, each, x)
 
 
 def times_matrix(x: Float[Array, "*rows k"], matrix: Float[Array, "k out"]) -> Float[Array, "*rows out"]:

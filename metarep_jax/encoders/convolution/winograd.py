@@ -7,7 +7,7 @@ matrices, and transformed back. The kernel's gradient takes the same way backwar
 Source: Lavin & Gray 2015, https://arxiv.org/abs/1509.09308, sections 4.1 to 4.3; the transforms are Toom's and Cook's,
 computed here from their points. Points near 1 in magnitude keep the rounding small (Barabasz et al. 2018,
 https://arxiv.org/abs/1803.10986): 0, ±3/4, ±3/2 are wrong by at most 5e-6 of a standard deviation of the results
-where 0, ±1, ±2 are by 2.6e-5 and the direct algorithm by 1e-6 (float32, 64 channels).
+where 0, ±1, ±2 are by 2.6e-5, and tiles of m = 2 by 1e-6 (float32, 64 channels, 400 random tiles).
 """
 
 from collections.abc import Sequence
