@@ -13,7 +13,6 @@ import difflib
 import functools
 import importlib
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 import cattrs
 import numpy as np
 
+from metarep_jax.docstrings import argument_lines
 from metarep_jax.typed_settings import check_type
 
 REQUIRED = inspect.Parameter.empty  # in place of a default
@@ -229,31 +229,6 @@ def takes_only_functions(hint: Any) -> bool:
     """Whether an annotation is of functions, perhaps None, and of nothing else."""
     parts = [part for part in parts_of(hint) if part is not type(None)]
     return bool(parts) and all(map(is_callable_type, parts))
-
-
-def argument_lines(docstring: str) -> dict[str, str]:
-    """What a docstring's ``Args:`` say of each argument; lines of several names count for each of them."""
-    section = re.search(r"^\s*Args:\n((?:[ \t]+.*\n?|\s*\n)*)", docstring, re.MULTILINE)
-    if section is None:
-        return {}
-    lines = [line for line in section[1].splitlines() if line.strip()]
-    indent = min((len(line) - len(line.lstrip()) for line in lines), default=0)
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in lines:
-        start = re.match(rf"\s{{{indent}}}(\w+(?:, \w+)*): (.*)", line)
-        if start and line[indent] != " ":
-            names = start[1].split(", ")
-            found |= dict.fromkeys(names, _sentence(start[2]))
-        elif line[indent] == " ":
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-        else:
-            break  # the next section
-    return found
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
 def _hashable(value: Any) -> Any:

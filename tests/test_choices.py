@@ -8,7 +8,8 @@ from pathlib import Path
 import cattrs
 import pytest
 
-from metarep_jax.choices import REQUIRED, Choice, argument_lines, keywords_of
+from metarep_jax.choices import REQUIRED, Choice, keywords_of
+from metarep_jax.docstrings import argument_lines
 from metarep_jax.model import modules_named
 
 

@@ -157,6 +157,27 @@ def test_kernels_of_different_tasks_do_not_mix(layer):
         jax.tree.map(close, jax.tree.map(lambda leaf, task=task: leaf[task], together), alone[task])
 
 
+@pytest.mark.parametrize(("image", "strides"), [((8, 8), 1), ((4, 5), 1), ((7, 8), 2)])
+def test_the_gradient_through_tasks_with_kernels_of_their_own_is_that_of_flax(monkeypatch, image, strides):
+    monkeypatch.setattr(bilinear, "LEAST_RESULTS", {4: 1, 2: 1})
+    geometry = geometry_of(image, (3, 3), strides, "SAME")
+    x = jax.random.normal(jax.random.key(0), (2, 3, *image, 16), jnp.float64)
+    kernel = jax.random.normal(jax.random.key(1), (2, 3, 3, 16, 16), jnp.float64)
+
+    def gradient(convolve):
+        return jax.grad(lambda *given: jnp.sum(jnp.sin(jax.vmap(convolve)(*given))), (0, 1))(x, kernel)
+
+    ours = partial(bilinear.convolve, geometry=geometry)
+    flax = partial(
+        lax.conv_general_dilated,
+        window_strides=geometry.strides,
+        padding=geometry.pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    for one, other in zip(*jax.jit(lambda: [gradient(ours), gradient(flax)])()):
+        close(one, other)
+
+
 def test_a_mapped_axis_of_examples_joins_them():
     layer = PassesConv(3, (3, 3))
     x = np.random.default_rng(0).normal(size=(2, 4, 5, 5, 2))
